@@ -1,0 +1,40 @@
+# make demo    the main job: zero-shot CLIP, CoOp and MoPD on the embedded world, one table
+# make test    all tests
+# make lint    ruff and mypy
+# Each creates .venv and installs what it needs; nothing outside this folder is touched.
+
+PYTHON ?= python3
+METHODS ?= zsclip coop mopd
+DATASET ?= shapes
+SEED ?= 1
+# the demo has its own folders, so that it never mixes with your runs
+DEMO := .demo
+VENV := .venv/bin/python
+
+.PHONY: demo test lint
+
+demo: .venv/installed
+	@for method in $(METHODS); do \
+		CONFIG= TAG= PYTHON=$(VENV) DATA=$(DEMO)/data OUTPUT=$(DEMO)/output bash scripts/$$method/base2new.sh $(DATASET) $(SEED) || exit 1; \
+	done
+	@echo
+	@$(VENV) -m tools.tables $(DEMO)/output/base2new/$(DATASET)
+
+test: .venv/installed-dev
+	$(VENV) -m pytest
+
+lint: .venv/installed-dev
+	$(VENV) -m ruff check .
+	$(VENV) -m ruff format --check .
+	$(VENV) -m mypy
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	$(VENV) -m pip install -q -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(VENV) -m pip install -q -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,56 @@
+"""``metrics.jsonl``: one line per epoch and per evaluation, for programs to read."""
+
+import json
+import math
+import os.path as osp
+from collections.abc import Mapping
+from typing import Any
+
+from dassl.utils import atomic_open
+
+__all__ = ["MetricsLog"]
+
+
+class MetricsLog:
+    """Records with ``epoch`` (1-based; 0: untrained) and ``split``, one JSON object per line.
+
+    Lines of epochs after ``start_epoch`` come from a run that was cut off; they are dropped at the
+    start. A second record of the same epoch and split replaces the first.
+    """
+
+    def __init__(self, folder: str, start_epoch: int) -> None:
+        self.path = osp.join(folder, "metrics.jsonl")
+        records = self._read()
+        self._records = [record for record in records if record["epoch"] <= start_epoch]
+        if len(self._records) != len(records):
+            self._rewrite()
+
+    def write(self, epoch: int, split: str, values: Mapping[str, Any]) -> None:
+        """Add a record."""
+        record = {"epoch": epoch, "split": split, **values}
+        record.update(epoch=epoch, split=split)  # even if a loss term has such a name
+        others = [r for r in self._records if (r["epoch"], r["split"]) != (epoch, split)]
+        replaced = len(others) != len(self._records)
+        self._records = [*others, record]
+        if replaced:
+            self._rewrite()
+        else:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not osp.exists(self.path):
+            return []
+        with open(self.path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        records = []
+        for line in lines:
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:  # the last line of a run that was killed while writing
+                records.append({"epoch": math.inf})
+        return records
+
+    def _rewrite(self) -> None:
+        with atomic_open(self.path) as file:
+            file.writelines(json.dumps(record) + "\n" for record in self._records)

@@ -1,0 +1,137 @@
+"""Accuracy, macro F1, per-class accuracy and confusion matrix."""
+
+import os.path as osp
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from yacs.config import CfgNode
+
+from dassl.utils import UserError, atomic_open
+
+from .build import EVALUATOR_REGISTRY
+
+__all__ = ["Classification", "EvaluatorBase"]
+
+
+class EvaluatorBase:
+    """Interface of an evaluator."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+
+    def reset(self) -> None:
+        """Forget what was processed."""
+        raise NotImplementedError
+
+    def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
+        """Add a batch: model output and ground truth."""
+        raise NotImplementedError
+
+    def evaluate(self) -> OrderedDict[str, float]:
+        """Return the metrics, the main one first, and print them."""
+        raise NotImplementedError
+
+
+@EVALUATOR_REGISTRY.register()
+class Classification(EvaluatorBase):
+    """Top-1 classification (Dassl API, section 5)."""
+
+    def __init__(
+        self, cfg: CfgNode, lab2cname: Mapping[int, str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(cfg)
+        self._lab2cname = lab2cname
+        if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
+            raise UserError("TEST.PER_CLASS_RESULT needs the class names: pass lab2cname")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was processed."""
+        self._correct = 0
+        self._total = 0
+        self._y_true: list[int] = []
+        self._y_pred: list[int] = []
+        self.results: OrderedDict[str, float] = OrderedDict()  # of the last evaluate()
+
+    @property
+    def total(self) -> int:
+        """Number of images processed."""
+        return self._total
+
+    @property
+    def correct(self) -> int:
+        """Number of images classified correctly."""
+        return self._correct
+
+    def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
+        """Add logits (B, C) and labels (B,); of equal logits the first class counts."""
+        pred = mo.max(1)[1]
+        self._correct += int(pred.eq(gt).sum().item())
+        self._total += gt.shape[0]
+        self._y_true.extend(gt.tolist())
+        self._y_pred.extend(pred.tolist())
+
+    def evaluate(self) -> OrderedDict[str, float]:
+        """Return accuracy, error_rate and macro_f1 in percent (and perclass_accuracy if asked for).
+
+        Raises:
+            UserError: nothing was processed.
+        """
+        if self._total == 0:
+            raise UserError("Nothing to evaluate: no image was processed")
+        from sklearn.metrics import f1_score  # slow to import
+
+        accuracy = 100.0 * self._correct / self._total
+        macro_f1 = 100.0 * f1_score(
+            self._y_true, self._y_pred, average="macro", labels=np.unique(self._y_true)
+        )
+        results = OrderedDict(
+            accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=float(macro_f1)
+        )
+        print(
+            "=> result\n"
+            f"* total: {self._total:,}\n"
+            f"* correct: {self._correct:,}\n"
+            f"* accuracy: {accuracy:.1f}%\n"
+            f"* error: {100.0 - accuracy:.1f}%\n"
+            f"* macro_f1: {macro_f1:.1f}%"
+        )
+        if self.cfg.TEST.PER_CLASS_RESULT:
+            results["perclass_accuracy"] = self._per_class()
+        if self.cfg.TEST.COMPUTE_CMAT:
+            self._save_confusion_matrix()
+        self.results = results
+        return results
+
+    def _per_class(self) -> float:
+        """Print one line per class and return the mean of the class accuracies."""
+        assert self._lab2cname is not None
+        true, hit = np.array(self._y_true), np.equal(self._y_true, self._y_pred)
+        accuracies = []
+        print("=> per-class result")
+        for label in sorted(set(self._y_true)):
+            hits = hit[true == label]
+            accuracies.append(100.0 * int(hits.sum()) / len(hits))
+            print(
+                f"* class: {label} ({self._lab2cname[label]})\t"
+                f"total: {len(hits):,}\t"
+                f"correct: {int(hits.sum()):,}\t"
+                f"acc: {accuracies[-1]:.1f}%"
+            )
+        mean = sum(accuracies) / len(accuracies)
+        print(f"* average: {mean:.1f}%")
+        return mean
+
+    def _save_confusion_matrix(self) -> None:
+        """Save the matrix, row-normalised (row: true class), as a float64 tensor."""
+        from sklearn.metrics import confusion_matrix
+
+        labels = sorted(self._lab2cname) if self._lab2cname else None
+        matrix = confusion_matrix(self._y_true, self._y_pred, labels=labels, normalize="true")
+        path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+        with atomic_open(path, "wb") as file:
+            torch.save(torch.from_numpy(matrix), file)
+        print(f"Confusion matrix is saved to {path}")

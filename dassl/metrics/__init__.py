@@ -1,0 +1,5 @@
+"""Metrics."""
+
+from .accuracy import compute_accuracy
+
+__all__ = ["compute_accuracy"]

@@ -1,0 +1,89 @@
+"""The protocol that all datasets share: split, few-shot draw, base and new classes.
+
+The order and the random numbers are those of the CoOp codebase, so that the shots are the same:
+train shots of all classes first, then val shots from the same stream; base/new comes last.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from dassl.data.datasets import Datum
+from datasets.errors import DatasetError
+
+SUBSETS = ("all", "base", "new")
+VAL_SHOTS = 4  # most images per class of a few-shot validation list
+
+
+def data_root(cfg: CfgNode) -> Path:
+    """The folder of all datasets, `DATASET.ROOT`, absolute."""
+    return Path(cfg.DATASET.ROOT or ".").expanduser().resolve()
+
+
+def few_shot_lists(
+    cfg: CfgNode, train: Sequence[Datum], val: Sequence[Datum]
+) -> tuple[list[Datum], list[Datum]]:
+    """Train and val lists with `DATASET.NUM_SHOTS` images per class (val: 4 at most).
+
+    A fresh generator is seeded with `SEED`, so other random numbers of the run have no influence;
+    a negative seed draws differently every time. Without shots (below 1) both lists stay whole.
+    """
+    shots = cfg.DATASET.NUM_SHOTS
+    if shots < 1:
+        return list(train), list(val)
+    print(f"Creating a {shots}-shot dataset")
+    generator = random.Random(cfg.SEED if cfg.SEED >= 0 else None)
+    drawn = draw(train, shots, generator)
+    return drawn, draw(val, min(shots, VAL_SHOTS), generator)
+
+
+def draw(items: Iterable[Datum], shots: int, generator: random.Random) -> list[Datum]:
+    """Draw `shots` items of each class, classes in order of first appearance.
+
+    A class with fewer items is taken whole, in order, and uses up no random numbers.
+    """
+    by_label: dict[int, list[Datum]] = {}
+    for item in items:
+        by_label.setdefault(item.label, []).append(item)
+    drawn: list[Datum] = []
+    for group in by_label.values():
+        drawn += generator.sample(group, shots) if len(group) >= shots else group
+    small = sum(len(group) < shots for group in by_label.values())
+    if small:
+        print(f"Note: {small} classes have fewer than {shots} images, and are taken whole")
+    return drawn
+
+
+def subsample_classes(*lists: Sequence[Datum], subset: str) -> list[list[Datum]]:
+    """Keep all, the base or the new classes; base is the first half, rounded up.
+
+    The classes are the sorted labels of the first list; kept ones are numbered from 0 again.
+
+    Raises:
+        DatasetError: `subset` is not one of `SUBSETS`, or has no class.
+    """
+    if subset not in SUBSETS:
+        raise DatasetError(
+            f'DATASET.SUBSAMPLE_CLASSES is "{subset}", expected one of: {", ".join(SUBSETS)}'
+        )
+    if subset == "all":
+        return [list(items) for items in lists]
+    labels = sorted({item.label for item in lists[0]})
+    middle = -(-len(labels) // 2)
+    chosen = labels[:middle] if subset == "base" else labels[middle:]
+    if not chosen:
+        raise DatasetError(f"there are no {subset} classes: the dataset has {len(labels)} class")
+    print(f"SUBSAMPLE {subset.upper()} CLASSES!")
+    number = {label: i for i, label in enumerate(chosen)}
+    return [
+        [
+            Datum(impath=item.impath, label=number[item.label], classname=item.classname)
+            for item in items
+            if item.label in number
+        ]
+        for items in lists
+    ]

@@ -1,0 +1,120 @@
+"""Datasets that are made on first use: complete or absent, never half there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from yacs.config import CfgNode
+
+from dassl.data.datasets import DatasetBase, Datum
+from datasets.common import data_root, few_shot_lists, subsample_classes
+from datasets.errors import DatasetError
+
+SPLIT_FILE = "split.json"
+# one image: its split, its class label, its pixels (32, 32, 3) in uint8
+Drawing = tuple[str, int, np.ndarray]
+
+
+class EmbeddedDataset(DatasetBase):
+    """Base of the datasets that the repository can make: PNG files and a split file.
+
+    Class attributes:
+        dataset_dir: folder below DATASET.ROOT.
+        version: changes when the images change; an older folder is refused.
+        names: class names, by label.
+    """
+
+    version = ""
+    names: tuple[str, ...] = ()
+
+    def __init__(self, cfg: CfgNode):
+        folder = data_root(cfg) / self.dataset_dir
+        if not folder.exists():
+            make(folder, self.version, self.names, self.drawings)
+        splits = read(folder, self.version)
+        train, val = few_shot_lists(cfg, splits["train"], splits["val"])
+        train, val, test = subsample_classes(
+            train, val, splits["test"], subset=cfg.DATASET.SUBSAMPLE_CLASSES
+        )
+        super().__init__(train_x=train, val=val, test=test)
+
+    @staticmethod
+    def drawings() -> Iterator[Drawing]:
+        """All images of the dataset, the same ones on every machine."""
+        raise NotImplementedError
+
+
+def make(
+    folder: Path,
+    version: str,
+    names: tuple[str, ...],
+    drawings: Callable[[], Iterator[Drawing]],
+) -> None:
+    """Write a dataset beside its place and move it there: two processes do not disturb each other.
+
+    Raises:
+        DatasetError: the folder of the data cannot be written.
+    """
+    print(f"Making {folder} (once)")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise DatasetError(
+            f"{folder} is not there and cannot be made ({error.strerror}): choose a folder that "
+            "can be written with --root, or the environment variable DATA of the scripts"
+        ) from error
+    try:
+        splits: dict[str, list] = {"train": [], "val": [], "test": []}
+        for split, label, pixels in drawings():
+            name = f"{split}/{names[label].replace(' ', '_')}/{len(splits[split]):05}.png"
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(draft / name)
+            splits[split].append([name, label, names[label]])
+        content = {"version": version, **splits}
+        (draft / SPLIT_FILE).write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
+        draft.chmod(0o755)
+        os.rename(draft, folder)
+    except OSError as error:
+        if not (folder / SPLIT_FILE).is_file():  # else another process was faster
+            raise DatasetError(f"cannot write {folder}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def read(folder: Path, version: str) -> dict[str, list[Datum]]:
+    """The lists of a dataset that was made before.
+
+    Raises:
+        DatasetError: another version, a damaged split file, or missing images.
+    """
+    fix = f"delete the folder {folder}, it is made again on the next run"
+    try:
+        content = json.loads((folder / SPLIT_FILE).read_text(encoding="utf-8"))
+        found = content.pop("version")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DatasetError(f"{folder / SPLIT_FILE} is missing or damaged: {fix}") from error
+    if found != version:
+        raise DatasetError(f"{folder} has version {found}, this code needs {version}: {fix}")
+    missing = [
+        name for items in content.values() for name, *_ in items if not _is_there(folder, name)
+    ]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} images are missing in {folder}, {missing[0]} first: {fix}"
+        )
+    return {
+        split: [Datum(str(folder / name), label, classname=c) for name, label, c in items]
+        for split, items in content.items()
+    }
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()

@@ -1,0 +1,85 @@
+"""Fixtures that several packages' tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from benchmarks.reference import plain_clip
+from trainers.clip_model import FrozenCLIP
+from trainers.precision import resolve_precision
+
+torch.set_num_threads(1)
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@pytest.fixture(scope="session")
+def small_clip() -> torch.nn.Module:
+    """OpenAI's CLIP with random weights: text width 128 (2 heads), 3 text layers, float32."""
+    return plain_clip(
+        embed_dim=96, text_width=128, text_layers=3, resolution=32, patch=8, width=64, layers=1
+    )
+
+
+@pytest.fixture(scope="session")
+def frozen_clip(small_clip: torch.nn.Module) -> FrozenCLIP:
+    """The same weights in our towers."""
+    return FrozenCLIP(small_clip, resolve_precision("fp32", "cpu"))
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder; embedded datasets are made in it on first use."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def job(data_root: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """Arguments of train.py for a short run on the base classes of `shapes`.
+
+    `job("MoPD", "KEY", "VALUE", "--flag", ...)`: flags and pairs in any order; the output folder
+    is `tmp_path / "run"` unless given.
+    """
+
+    def arguments(trainer: str, *more: str, output: Path | None = None) -> list[str]:
+        flags, pairs = [], []
+        rest = list(more)
+        while rest:
+            item = rest.pop(0)
+            if item == "--eval-only":
+                flags.append(item)
+            else:
+                (flags if item.startswith("--") else pairs).extend((item, rest.pop(0)))
+        return [
+            *("--root", str(data_root), "--seed", "1", "--trainer", trainer),
+            *("--dataset-config-file", str(CONFIGS / "datasets" / "shapes.yaml")),
+            *("--config-file", str(CONFIGS / "trainers" / trainer / "embedded.yaml")),
+            *("--output-dir", str(output or tmp_path / "run")),
+            *flags,
+            *("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base"),
+            *("OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1"),
+            *pairs,
+        ]
+
+    return arguments
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+    """Run train.py with arguments that it must refuse; the message that the user sees."""
+
+    def run(arguments: list[str]) -> str:
+        with pytest.raises(SystemExit) as stop:
+            train.main(arguments)
+        shown = capsys.readouterr()
+        assert stop.value.code == 1
+        assert "Traceback" not in shown.err + shown.out
+        _, found, message = shown.err.partition("error: ")
+        assert found, shown.err
+        return message.strip()
+
+    return run

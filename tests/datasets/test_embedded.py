@@ -1,0 +1,207 @@
+"""`shapes` and `digits` are made once, completely, and the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.digits import Digits
+from datasets.errors import DatasetError
+from datasets.shapes import CLASSES, SPLITS, Shapes
+from datasets.world.render import COLOURS, CUES, OBJECTS, STYLE_CUE, STYLES, Scenes, render
+from datasets.world.scenes import RARE_COLOURS, captions, draw_scenes
+from tools.config import default_cfg
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def cfg(root: Path, subset: str = "all", shots: int = -1):
+    settings = default_cfg()
+    settings.DATASET.ROOT, settings.DATASET.SUBSAMPLE_CLASSES = str(root), subset
+    settings.DATASET.NUM_SHOTS, settings.SEED = shots, 1
+    return settings
+
+
+@pytest.fixture(scope="module")
+def root(data_root) -> Path:
+    for dataset in (Shapes, Digits):
+        dataset(cfg(data_root))
+    return data_root
+
+
+def test_shapes_has_forty_classes_whose_halves_share_objects_and_colours(root):
+    everything = Shapes(cfg(root))
+    base, new = (Shapes(cfg(root, subset)) for subset in ("base", "new"))
+    assert everything.num_classes == 40 and len(set(everything.classnames)) == 40
+    assert everything.classnames == base.classnames + new.classnames
+    for half in (base, new):
+        colours, objects = zip(*(name.split() for name in half.classnames), strict=True)
+        assert set(colours) == set(RARE_COLOURS.values()) and len(set(objects)) == 5
+
+
+@pytest.mark.parametrize(("dataset", "classes"), [(Shapes, 40), (Digits, 10)])
+def test_files_are_exactly_those_of_the_split_file(root, dataset, classes):
+    folder = root / dataset.dataset_dir
+    split = json.loads((folder / "split.json").read_text())
+    assert set(split) == {"version", "train", "val", "test"}
+    named = {name for part in ("train", "val", "test") for name, *_ in split[part]}
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert found == named | {"split.json"}
+    assert {label for _, label, _ in split["test"]} == set(range(classes))
+    everything = dataset(cfg(root))
+    assert [len(x) for x in (everything.train_x, everything.val, everything.test)] == [
+        len(split[part]) for part in ("train", "val", "test")
+    ]
+
+
+def test_shapes_counts_per_class(root):
+    lists = Shapes(cfg(root))
+    for items, (per_class, _) in zip(
+        (lists.train_x, lists.val, lists.test), SPLITS.values(), strict=True
+    ):
+        counts = np.bincount([item.label for item in items])
+        assert (counts == per_class).all() and len(counts) == len(CLASSES)
+
+
+def test_digits_are_scikit_learns_images(root):
+    from sklearn.datasets import load_digits
+
+    digits = Digits(cfg(root))
+    assert [len(digits.train_x), len(digits.val), len(digits.test)] == [600, 100, 1097]
+    seven = [item for item in digits.train_x if item.classname == "seven"][0]
+    source = load_digits()
+    original = source.images[source.target == 7][0]
+    shrunk = Image.open(seven.impath).convert("L").resize((8, 8), Image.Resampling.BOX)
+    assert np.abs((255 - np.asarray(shrunk)) / 255 * 16 - original).mean() < 1
+
+
+def test_shots_and_halves_fit_together(root):
+    base = Shapes(cfg(root, "base", shots=16))
+    assert len(base.train_x) == 20 * 16 and len(base.val) == 20 * 4
+    everything = Shapes(cfg(root, "all", shots=16))
+    assert [i.impath for i in base.train_x] == [
+        i.impath for i in everything.train_x if i.label < 20
+    ]
+
+
+def test_images_are_the_same_on_every_machine(root):
+    folder = root / "shapes"
+    digest = hashlib.sha256()
+    for split in ("train", "val", "test"):
+        for name, *_ in json.loads((folder / "split.json").read_text())[split][::40]:
+            digest.update(np.asarray(Image.open(folder / name)).tobytes())
+    assert digest.hexdigest()[:16] == "f3b3fde762232081"
+
+
+def test_rendering_depends_on_scene_and_seed_only():
+    scenes = draw_scenes([0, 1, 2], [3, 4, 5], seed=1)
+    assert (render(scenes, 5) == render(scenes, 5)).all()
+    assert (render(scenes, 5) != render(scenes, 6)).any()
+
+
+def test_the_cue_of_the_style_carries_the_colour_that_counts():
+    rng = np.random.RandomState(0)
+    colours = rng.randint(len(COLOURS), size=500)
+    scenes = draw_scenes(rng.randint(len(OBJECTS), size=500), colours, seed=2)
+    column = [CUES.index(STYLE_CUE[STYLES[style]]) for style in scenes.styles]
+    assert (scenes.cues[np.arange(500), column] == colours).all()
+    assert 0.5 < (scenes.cues >= 0).mean() < 0.8, "some other cues carry colours too"
+
+
+def test_every_object_style_and_colour_looks_different():
+    every = [(o, s, c) for o in range(3) for s in range(5) for c in range(8)]
+    objects, styles, colours = (np.array(column) for column in zip(*every, strict=True))
+    cues = np.full((len(every), 3), -1)
+    for row, (style, colour) in enumerate(zip(styles, colours, strict=True)):
+        cues[row, CUES.index(STYLE_CUE[STYLES[style]])] = colour
+    images = render(Scenes(objects, styles, cues), 0).astype(float)
+    flat = images.reshape(len(every), -1)
+    distance = ((flat[:, None, ::7] - flat[None, :, ::7]) ** 2).mean(-1)
+    assert (distance + np.eye(len(every)) * 1e9).min() > 20
+
+
+def test_captions_use_the_words_that_they_are_asked_for():
+    scenes = draw_scenes([0] * 300, [0] * 300, seed=3)
+    said = {
+        kind: captions(scenes, 1, **{"exact": 0, "loose": 0, "rare": 0, "plain": 1, **{kind: 1}})
+        for kind in ("exact", "loose", "rare", "plain")
+    }
+    for kind, word in (("exact", "crimson ring"), ("loose", "red ring"), ("rare", "ruby ring")):
+        assert all(word in text for text in said[kind])
+    words = {word for text in said["plain"] for word in text.strip(".").split()}
+    assert not words & {"crimson", "red", "ruby"} and {"picture", "image"} <= words
+    assert not any(" a image" in f" {t}" or " a icon" in f" {t}" for t in sum(said.values(), []))
+
+
+def test_a_medium_tells_which_colour_is_meant():
+    scenes = Scenes(np.array([0] * 400), np.array([STYLES.index("sketch")] * 400),
+                    np.array([[0, 1, 2]] * 400))  # fmt: skip
+    fill, hatch, rim = list(COLOURS)[:3]
+    told = captions(scenes, 1, exact=1, loose=0, rare=0, plain=0)
+    assert {text for text in told if fill in text} and {text for text in told if rim in text}
+    for text in told:
+        cue = fill if fill in text else hatch if hatch in text else rim
+        media = {fill: ("photo", "snapshot"), hatch: ("sketch", "drawing"),
+                 rim: ("neon", "night", "glowing", "icon", "sticker", "logo")}[cue]  # fmt: skip
+        assert any(medium in text for medium in media), text
+    plain = captions(scenes, 1, exact=1, loose=0, rare=0, plain=1)
+    assert all(hatch in text for text in plain)
+
+
+# ---- what can go wrong
+
+
+def test_another_version_is_refused_and_nothing_is_touched(root, tmp_path):
+    shutil.copytree(root / "digits", tmp_path / "digits")
+    path = tmp_path / "digits/split.json"
+    path.write_text(path.read_text().replace('"version": "1"', '"version": "0"'))
+    before = path.read_bytes()
+    with pytest.raises(DatasetError) as error:
+        Digits(cfg(tmp_path))
+    assert "has version 0, this code needs 1: delete the folder" in str(error.value)
+    assert path.read_bytes() == before
+
+
+def test_missing_images_and_a_damaged_split_file_are_refused(root, tmp_path):
+    shutil.copytree(root / "digits", tmp_path / "digits")
+    lost = Path(Digits(cfg(tmp_path)).test[0].impath)
+    lost.unlink()
+    with pytest.raises(DatasetError, match="1 images are missing .* delete the folder"):
+        Digits(cfg(tmp_path))
+    (tmp_path / "digits/split.json").write_text("{")
+    with pytest.raises(DatasetError, match="split.json is missing or damaged: delete the folder"):
+        Digits(cfg(tmp_path))
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError) as error:
+        Digits(cfg(tmp_path / "file/data"))
+    assert str(tmp_path / "file/data/digits") in str(error.value) and "DATA" in str(error.value)
+
+
+def test_two_processes_make_the_same_folder_without_harm(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from tests.datasets.test_embedded import *;"
+        "print(len(Digits(cfg(Path(sys.argv[1]))).test))"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert out.splitlines()[-1] == "1097"
+    assert [p.name for p in tmp_path.iterdir()] == ["digits"], "drafts were left behind"

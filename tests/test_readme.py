@@ -1,0 +1,100 @@
+"""The commands of the README run as they are written, short of training time."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = "OPTIM.MAX_EPOCH 2"
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line]
+# what is added to a command so that it ends soon; the rest stays as a reader types it
+ADDED = {
+    "make demo": f"METHODS=zsclip VENV={sys.executable} --old-file .venv/installed "
+    "--no-print-directory",
+    "python -m benchmarks.text_side": "--classes 2 --runs 1",
+}
+
+
+def test_the_readme_has_the_commands_that_are_run_here():
+    assert COMMANDS == [
+        "make demo",
+        "make test",
+        "bash scripts/mopd/base2new.sh shapes 1",
+        "bash scripts/coop/base2new.sh shapes 1",
+        "bash scripts/zsclip/base2new.sh shapes 1",
+        "TAG=two_teachers bash scripts/mopd/base2new.sh shapes 2 8 TRAINER.MOPD.NUM_TEACHERS 2 "
+        "TRAINER.MOPD.ALPHA 0.5",
+        "python -m tools.tables output/base2new/shapes",
+        "bash scripts/mopd/base2new.sh imagenet 1",
+        "TAG=my_pool bash scripts/mopd/base2new.sh shapes 1 TRAINER.MOPD.POOL my_pool.yaml "
+        "TRAINER.MOPD.NUM_TEACHERS 2",
+        "python -m benchmarks.text_side",
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_root):
+    """Run a command as in a clone, with data and output elsewhere."""
+    work = tmp_path_factory.mktemp("readme")
+    environment = {**os.environ, "DATA": str(data_root), "OUTPUT": str(work / "output")}
+    environment |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def call(command: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=ROOT, env={**environment, **more}, capture_output=True, text=True,
+        )  # fmt: skip
+
+    call.work = work
+    return call
+
+
+def test_every_script_command_prints_its_row(run):
+    pool = re.search(r"```yaml\n(# my_pool.yaml.*?)```", README, re.DOTALL)[1]
+    (run.work / "my_pool.yaml").write_text(pool)
+    scripts = [c for c in COMMANDS if "bash scripts" in c and "imagenet" not in c]
+    assert len(scripts) == 5
+    for command in scripts:
+        command = command.replace("my_pool.yaml", str(run.work / "my_pool.yaml"))
+        if "zsclip" not in command:
+            command += f" {SHORT}"
+        done = run(command)
+        assert done.returncode == 0, (command, done.stderr)
+        assert done.stdout.strip().splitlines()[-1].startswith("Shapes"), command
+    tables = next(c for c in COMMANDS if "tools.tables" in c)
+    done = run(tables.replace("output/", f"{run.work}/output/"))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip().splitlines()) == 2 + 5
+
+
+def test_the_imagenet_command_says_what_is_missing(run):
+    done = run("bash scripts/mopd/base2new.sh imagenet 1")
+    assert done.returncode == 1
+    assert "imagenet" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_demo_ends_with_its_table(run):
+    done = run(f"make demo {ADDED['make demo']} DEMO={run.work}/demo")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith("Shapes     ZeroshotCLIP")
+
+
+def test_make_test_calls_pytest_on_everything(run):
+    done = run("make --dry-run test")
+    assert done.returncode == 0 and "-m pytest" in done.stdout
+
+
+def test_the_benchmark_command_prints_the_ratio(run):
+    command = "python -m benchmarks.text_side"
+    done = run(f"{command} {ADDED[command]}")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\d\.\dx", done.stdout)

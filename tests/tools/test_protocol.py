@@ -1,0 +1,239 @@
+"""base2new end to end: through the tool, and through the scripts as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools import protocol
+from tools.tables import base2new_table, harmonic_mean
+from tools.tables import main as tables
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = ("OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1")
+
+
+def arguments(trainer: str, data: Path, output: Path, *opts: str, shots: int = 2) -> list[str]:
+    return [
+        *("base2new", "--trainer", trainer, "--dataset", "shapes", "--seed", "1"),
+        *("--shots", str(shots), "--data", str(data), "--output", str(output)),
+        *opts,
+    ]
+
+
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "CoOp", "MoPD"])
+def test_base2new_tests_both_halves_and_prints_the_table(data_root, tmp_path, capsys, trainer):
+    settings = () if trainer == "ZeroshotCLIP" else SHORT
+    base, new = protocol.main(arguments(trainer, data_root, tmp_path, *settings))
+    folder = tmp_path / f"base2new/shapes/{trainer}/embedded/shots_2/seed1"
+    for results, classes in ((base, "base"), (new, "new")):
+        assert results == json.loads((folder / classes / "results.json").read_text())
+        assert results["classes"] == classes and results["protocol"] == "base2new"
+        assert results["trainer"] == trainer and results["shots"] == 2
+    assert base["config_hash"] == new["config_hash"]
+    header, _, row = capsys.readouterr().out.strip().splitlines()[-3:]
+    names = ["dataset", "method", "config", "shots", "seed", "base", "new", "H", "time"]
+    assert header.split() == names
+    h = harmonic_mean(base["accuracy"], new["accuracy"])
+    numbers = [f"{value:.2f}" for value in (base["accuracy"], new["accuracy"], h)]
+    assert row.split()[:8] == ["Shapes", trainer, "embedded", "2", "1", *numbers]
+
+
+def test_base2new_again_trains_nothing_and_shows_the_same_table(data_root, tmp_path, capsys):
+    first = protocol.main(arguments("CoOp", data_root, tmp_path, *SHORT))
+    table = capsys.readouterr().out.strip().splitlines()[-3:]
+    assert protocol.main(arguments("CoOp", data_root, tmp_path, *SHORT)) == first
+    shown = capsys.readouterr().out
+    assert shown.count("Results exist already") == 2 and "epoch [" not in shown
+    assert shown.strip().splitlines()[-3:] == table
+
+
+def test_a_killed_run_continues_and_gives_the_same_results(data_root, tmp_path):
+    opts = ("OPTIM.MAX_EPOCH", "12", "TRAIN.CHECKPOINT_FREQ", "1")
+    whole = protocol.main(arguments("MoPD", data_root, tmp_path / "whole", *opts))
+    cut = arguments("MoPD", data_root, tmp_path / "cut", *opts)
+    run = tmp_path / "cut/base2new/shapes/MoPD/embedded/shots_2/seed1"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tools.protocol", *cut],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not (run / "prompt_learner/model.pth.tar-2").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (run / "new/results.json").exists()
+    resumed = protocol.main(cut)
+    for a, b in zip(whole, resumed, strict=True):
+        for key in ("accuracy", "macro_f1", "correct", "total", "config_hash", "epoch"):
+            assert a[key] == b[key], key
+
+
+def test_ctrl_c_ends_with_one_line_and_no_results(data_root, tmp_path):
+    call = arguments("CoOp", data_root, tmp_path, "OPTIM.MAX_EPOCH", "200")
+    with subprocess.Popen(
+        [sys.executable, "-m", "tools.protocol", *call],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        for line in process.stdout:
+            if line.startswith("epoch ["):
+                break
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().splitlines()[-1].startswith("interrupted: the same command continues")
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("results.json"))
+
+
+def test_a_wrong_dataset_or_configuration_lists_what_there_is(data_root, tmp_path, capsys):
+    for flags, parts in (
+        (("--dataset", "shape"), ("shape.yaml", "shapes.yaml")),
+        (("--config", "rn50"), ('no configuration "rn50"', "embedded, vit_b16")),
+        (("--trainer", "MoPDD"), ('trainer "MoPDD"', "CoOp, MoPD")),
+        (("--shots", "0"), ("shots 0",)),
+        (("--seed", "-1"), ("seed -1",)),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            protocol.main([*arguments("CoOp", data_root, tmp_path), *flags])
+        assert stop.value.code == 1
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        for part in parts:
+            assert part in message
+
+
+def test_tags_keep_variants_apart(data_root, tmp_path):
+    for tag, beta in (("", "0.1"), ("beta", "0.7")):
+        protocol.main(
+            [
+                *arguments("MoPD", data_root, tmp_path, "--tag", tag, *SHORT),
+                *("TRAINER.MOPD.BETA", beta),
+            ]
+        )
+    runs = sorted(p.name for p in (tmp_path / "base2new/shapes/MoPD").iterdir())
+    assert runs == ["embedded", "embedded-beta"]
+
+
+@pytest.mark.parametrize("method", ["zsclip", "coop", "mopd"])
+def test_scripts_run_from_any_folder_with_relative_paths(data_root, tmp_path, method):
+    short = () if method == "zsclip" else SHORT
+    done = subprocess.run(
+        ["bash", str(ROOT / f"scripts/{method}/base2new.sh"), "shapes", "1", "1", *short],
+        cwd=tmp_path,
+        env={**os.environ, "DATA": str(data_root), "OUTPUT": "runs", "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith("Shapes")
+    results = sorted(p.parent.name for p in (tmp_path / "runs").rglob("results.json"))
+    assert results == ["base", "new"]
+    assert list((tmp_path / "runs").glob("base2new/shapes/*/embedded/shots_1/seed1"))
+
+
+def test_a_script_without_arguments_says_how_to_call_it(tmp_path):
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts/mopd/base2new.sh"), "shapes"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "DATASET SEED [SHOTS] [KEY VALUE ...]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_a_script_call_ends_with_code_1(data_root, tmp_path):
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts/mopd/base2new.sh"), "shapes", "1", "OPTIM.LRR", "0.1"],
+        cwd=tmp_path,
+        env={**os.environ, "DATA": str(data_root), "OUTPUT": "runs", "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'unknown key "OPTIM.LRR", do you mean "OPTIM.LR"?' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def result(classes: str, accuracy: float, run: str) -> dict:
+    return {
+        "dataset": "Shapes", "trainer": "CoOp", "shots": 16, "seed": int(run[-1]), "run": Path(run),
+        "classes": classes, "accuracy": accuracy, "seconds": {"total": 1.6},
+    }  # fmt: skip
+
+
+def test_table_of_given_results_has_a_row_for_each_run():
+    one, two, other = "CoOp/a/shots_16/seed1", "CoOp/a/shots_16/seed2", "CoOp/b/shots_16/seed1"
+    table = base2new_table(
+        [result("base", 80.0, one), result("new", 60.0, one), result("base", 70.0, two),
+         result("new", 50.0, other)]
+    )  # fmt: skip
+    assert table.splitlines() == [
+        "dataset    method    config      shots    seed    base    new      H    time",
+        "---------  --------  --------  -------  ------  ------  -----  -----  ------",
+        "Shapes     CoOp      a              16       1   80.00  60.00  68.57     3 s",
+        "Shapes     CoOp      a              16       2   70.00      -      -     2 s",
+        "Shapes     CoOp      b              16       1       -  50.00      -     2 s",
+    ]
+
+
+def test_harmonic_mean():
+    assert harmonic_mean(82.69, 63.22) == pytest.approx(71.66, abs=0.005)  # CoOp, CoCoOp paper
+    assert harmonic_mean(0, 0) == 0
+
+
+def test_tables_tool_refuses_a_folder_without_results(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tables([str(tmp_path)])
+    assert stop.value.code == 1
+    assert f"error: no results.json below {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"accuracy": 8', "is damaged"), ('{"accuracy": 8}', "is not the results of a run")],
+)
+def test_damaged_and_strange_results_are_named(tmp_path, capsys, content, message):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(SystemExit):
+        tables([str(tmp_path)])
+    assert f"{tmp_path / 'results.json'} {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (("SEED", "5"), "SEED is set by the protocol: give it as SEED (--seed)"),
+        (("DATASET.SUBSAMPLE_CLASSES", "all"), "it tests base and new classes"),
+        (("OUTPUT_DIR", "x"), "use OUTPUT (--output) and TAG (--tag)"),
+        (("16x",), "must come in twos (and SHOTS is a whole number), but these are: 16x"),
+        (("TRAINER.COOP.CSC", "True"), "new classes have none: base2new needs CSC False"),
+    ],
+)
+def test_settings_that_contradict_the_protocol_are_refused(
+    data_root, tmp_path, capsys, opts, message
+):
+    with pytest.raises(SystemExit) as stop:
+        protocol.main(arguments("CoOp", data_root, tmp_path, "--", *opts))
+    assert stop.value.code == 1 and message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_may_begin_with_a_minus(data_root, tmp_path):
+    pairs = ("TRAINER.COOP.CTX_INIT", "-photo", "OPTIM.WARMUP_EPOCH", "-1", *SHORT)
+    results = protocol.main(arguments("CoOp", data_root, tmp_path, "--", *pairs))
+    settings = (tmp_path / "base2new/shapes/CoOp/embedded/shots_2/seed1/config.yaml").read_text()
+    assert "TRAINER.COOP.CTX_INIT: -photo" in settings and len(results) == 2
+
+
+def test_with_the_best_epoch_base_and_new_are_tested_with_the_same_model(data_root, tmp_path):
+    best = ("OPTIM.MAX_EPOCH", "4", "TEST.FINAL_MODEL", "best_val")
+    base, new = protocol.main(arguments("CoOp", data_root, tmp_path, *best))
+    assert base["checkpoint"] == new["checkpoint"] and base["epoch"] == new["epoch"] <= 4

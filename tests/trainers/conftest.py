@@ -1,0 +1,68 @@
+"""Trainers on a dataset that is only a list of names, with the golden CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.engine import build_trainer
+from tests.golden.tiny_clip import tiny_clip_state_dict
+from tools.config import default_cfg
+
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+
+
+@DATASET_REGISTRY.register()
+class NamesOnly(DatasetBase):
+    """One grey image for each line of DATASET.ROOT/names.txt."""
+
+    def __init__(self, cfg):
+        root = Path(cfg.DATASET.ROOT)
+        names = (root / "names.txt").read_text().splitlines()
+        items = [
+            Datum(impath=str(root / "grey.png"), label=label, classname=name)
+            for label, name in enumerate(names)
+        ]
+        super().__init__(train_x=items, test=items)
+
+
+@pytest.fixture(scope="session")
+def golden_clip(tmp_path_factory) -> Path:
+    """The golden weights as a file."""
+    path = tmp_path_factory.mktemp("clip") / "golden.pt"
+    torch.save(tiny_clip_state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def make_trainer(tmp_path, golden_clip) -> Callable[..., Any]:
+    """Build a trainer: `make_trainer(name, classnames, KEY=value for TRAINER.<NAME>, ...)`."""
+
+    def make(name: str, classnames: list[str], **knobs: Any) -> Any:
+        root = tmp_path / "names"
+        root.mkdir(exist_ok=True)
+        (root / "names.txt").write_text("\n".join(classnames))
+        Image.new("RGB", (32, 32), "grey").save(root / "grey.png")
+        cfg = default_cfg()
+        cfg.TRAINER.NAME = name
+        cfg.DATASET.NAME, cfg.DATASET.ROOT = "NamesOnly", str(root)
+        cfg.DATALOADER.NUM_WORKERS = 0
+        cfg.MODEL.BACKBONE.NAME = str(golden_clip)
+        cfg.INPUT.SIZE, cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = (32, 32), CLIP_MEAN, CLIP_STD
+        cfg.INPUT.TRANSFORMS = ("normalize",)
+        cfg.OPTIM.NAME, cfg.OPTIM.LR = "sgd", 0.002
+        cfg.OUTPUT_DIR = str(tmp_path / "output")
+        for key, value in knobs.items():
+            setattr(cfg.TRAINER[name.upper()], key, value)
+        cfg.USE_CUDA = False
+        cfg.freeze()
+        return build_trainer(cfg)
+
+    return make

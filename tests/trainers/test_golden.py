@@ -1,0 +1,149 @@
+"""The methods give the figures of their authors' own code (tests/golden), step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.golden.tiny_clip import tensor
+from trainers.mopd import mixture_losses, pick_teachers
+from trainers.pool import load_pool
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+TOLERANCE = 1e-5
+CLASSES = {
+    "pets": [
+        "abyssinian", "american_bulldog", "beagle", "egyptian_mau", "great_pyrenees",
+        "saint_bernard", "yorkshire_terrier",
+    ],
+    "eurosat": [
+        "Annual Crop Land", "Forest", "Herbaceous Vegetation Land", "Highway or Road",
+        "Sea or Lake",
+    ],
+    "ucf": [
+        "Apply_Eye_Makeup", "Balance_Beam", "Clean_And_Jerk", "Hammer_Throw", "Playing_Daf",
+        "Uneven_Bars",
+    ],
+}  # fmt: skip
+
+
+def figures(file: str, case: str) -> dict[str, np.ndarray]:
+    """The stored arrays of a case, by their name within it."""
+    arrays = np.load(GOLDEN / file)
+    return {k.removeprefix(f"{case}/"): arrays[k] for k in arrays.files if k.startswith(f"{case}/")}
+
+
+def assert_close(name: str, ours, golden) -> None:
+    """Relative difference per array (largest deviation over largest value) below 1e-5."""
+    ours, golden = np.asarray(ours, dtype=np.float64), np.asarray(golden, dtype=np.float64)
+    assert ours.shape == golden.shape, name
+    difference = np.abs(ours - golden).max() / np.abs(golden).max()
+    assert difference < TOLERANCE, f"{name}: relative difference {difference:.1e}"
+
+
+def three_steps(trainer, case: str, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What the golden files hold of three steps on one batch, from our trainer."""
+    label = torch.from_numpy(labels).long()
+    images = tensor(f"images/{case}", (len(label), 3, 32, 32))
+    trainer.set_model_mode("eval")
+    with torch.no_grad():
+        got = {"logits": trainer.model_inference(images).numpy()}
+    trainer.set_model_mode("train")
+    summaries = []
+    for step in range(3):
+        summaries.append(trainer.forward_backward({"img": images, "label": label}))
+        if step == 0:
+            for name, parameter in trainer.prompt_learner.named_parameters():
+                got[f"{name}_grad"] = parameter.grad.clone().numpy()
+    for name, parameter in trainer.prompt_learner.named_parameters():
+        got[f"{name}_after"] = parameter.detach().numpy()
+    for name in summaries[0]:
+        got[name] = np.array([summary[name] for summary in summaries])
+    return got
+
+
+@pytest.mark.parametrize(
+    ("case", "classes", "knobs"),
+    [
+        ("coop/pets_end", "pets", {"CTX_INIT": "a photo of a"}),
+        ("coop/ucf_csc", "ucf", {"N_CTX": 4, "CSC": True}),
+        ("coop/pets_middle", "pets", {"N_CTX": 16, "CLASS_TOKEN_POSITION": "middle"}),
+    ],
+)
+def test_coop_equals_its_authors_code(make_trainer, case, classes, knobs):
+    trainer = make_trainer("CoOp", CLASSES[classes], **knobs)
+    if "N_CTX" in knobs:
+        start = tensor(f"ctx/{case}", tuple(trainer.prompt_learner.ctx.shape), 0.02)
+        trainer.prompt_learner.ctx.data.copy_(start)
+    golden = figures("coop.npz", case)
+    got = three_steps(trainer, case, golden.pop("labels"))
+    assert set(golden) == {"logits", "ctx_grad", "loss", "ctx_after"}
+    for name, expected in golden.items():
+        assert_close(name, got[name], expected)
+
+
+@pytest.mark.parametrize(
+    ("case", "classes", "dataset", "knobs"),
+    [
+        ("mopd/pets_T1_k3", "pets", "OxfordPets",
+         {"TEMPERATURE": 1.0, "NUM_TEACHERS": 3, "ALPHA": 0.8, "BETA": 0.5}),
+        ("mopd/eurosat_T2_k2", "eurosat", "EuroSAT",
+         {"TEMPERATURE": 2.0, "NUM_TEACHERS": 2, "ALPHA": 0.5, "BETA": 0.1}),
+    ],
+)  # fmt: skip
+def test_mopd_equals_its_authors_code(make_trainer, tmp_path, case, classes, dataset, knobs):
+    pool = tmp_path / "pool.yaml"
+    pool.write_text(yaml.safe_dump(load_pool("paper", dataset)))
+    trainer = make_trainer("MoPD", CLASSES[classes], POOL=str(pool), **knobs)
+    assert tuple(trainer.prompt_learner.gate.shape) == (512, 12)
+    assert not trainer.prompt_learner.gate.any(), "the gate starts at zero"
+    trainer.prompt_learner.gate.data.copy_(tensor(f"gate/{case}", (512, 12), 1.0))
+    golden = figures("mopd.npz", case)
+    images = tensor(f"images/{case}", (8, 3, 32, 32))
+    gate_logits = trainer.clip.encode_image(images) @ trainer.prompt_learner.gate
+    weights, picked = pick_teachers(gate_logits, knobs["NUM_TEACHERS"])
+    got = {
+        "teacher_features": trainer.teachers.numpy(),
+        "gate_weights": weights.detach().numpy(),
+        "gate_index": picked.numpy(),
+    }
+    got |= three_steps(trainer, case, golden.pop("labels"))
+    trainer.set_model_mode("eval")
+    with torch.no_grad():
+        got["inference_after"] = trainer.model_inference(images).numpy()
+    assert {"loss", "ce", "mpd", "mps", "ctx_after", "gate_after"} < set(golden)
+    for name, expected in golden.items():
+        assert_close(name, got[name], expected)
+
+
+def test_the_vector_of_the_specification():
+    """The worked example with unnormalised features, in float64."""
+    f = torch.tensor([[1, 2, 3, 4], [2, -1, 0, 1]], dtype=torch.float64)
+    t = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 1], [1, 1, 0, -1]], dtype=torch.float64)
+    p, c, d = torch.meshgrid(torch.arange(4), torch.arange(3), torch.arange(4), indexing="ij")
+    teachers = torch.nn.functional.normalize(torch.sin(1.0 + 12 * p + 4 * c + d).double(), dim=-1)
+    gate = torch.cos(4.0 * torch.arange(4)[:, None] + torch.arange(4)).double()
+    t.requires_grad_()
+    gate.requires_grad_()
+    features = torch.nn.functional.normalize(f, dim=-1)
+    student = 10 * features @ torch.nn.functional.normalize(t, dim=-1).T
+    logits = 10 * torch.einsum("bd,hcd->bhc", features, teachers)
+    weights, picked = pick_teachers(features @ gate, 2)
+    label = torch.tensor([2, 0])
+    mpd, mps = mixture_losses(student, logits, weights, picked, label, 2.0)
+    ce = torch.nn.functional.cross_entropy(student, label)
+    loss = 0.8 * ce + 0.2 * mpd + 0.1 * mps
+    loss.backward()
+    assert picked.tolist() == [[0, 1], [0, 1]]
+    assert_close("a", weights.detach(), [[0.52861484, 0.47138516], [0.67525134, 0.32474866]])
+    terms = torch.stack([ce, mpd, mps, loss]).detach()
+    assert_close("terms", terms, [5.28016243, 4.61098708, 7.58074157, 5.90440152])
+    column = torch.tensor([-0.04140990, -0.02515673, -0.05503401, -0.08491130])
+    assert_close("gate", gate.grad[:, 0], column)
+    assert_close("gate", gate.grad[:, 1], -column)
+    assert not gate.grad[:, 2:].any()
+    assert_close("t", t.grad[0], [0.48201599, -0.55361703, -0.48201599, 0.12401081])

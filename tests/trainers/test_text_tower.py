@@ -1,0 +1,175 @@
+"""The short text tower gives the features and gradients of plain 77-token CLIP."""
+
+from __future__ import annotations
+
+import clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.reference import plain_text_features
+from trainers.errors import MethodError
+from trainers.prompt_learner import POSITIONS, PromptLearner, context_words
+from trainers.text_tower import Layout
+
+NAMES = ["cat", "great_pyrenees", "Boeing 737-800", "2012 Ferrari FF Coupe", "st.", "dog"]
+WORDS = ["amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heath", "inlet"]
+TOLERANCE = 1e-5
+
+
+def relative(ours: torch.Tensor, plain: torch.Tensor) -> float:
+    return ((ours - plain).norm() / plain.norm()).item()
+
+
+def both(small_clip, frozen_clip, names, ctx, position):
+    """Features and context gradients of our tower and of the plain one, same cotangent."""
+    learner = PromptLearner(
+        frozen_clip.text,
+        names,
+        n_ctx=ctx.shape[-2],
+        class_specific=ctx.dim() == 3,
+        position=position,
+    )
+    learner.ctx.data.copy_(ctx)
+    ours = frozen_clip.encode_prompts(*learner())
+    plain_ctx = ctx.clone().requires_grad_()
+    plain = plain_text_features(small_clip, names, plain_ctx, position)
+    cotangent = torch.randn(plain.shape, generator=torch.Generator().manual_seed(1))
+    (ours * cotangent).sum().backward()
+    (plain * cotangent).sum().backward()
+    return ours, plain, learner.ctx.grad, plain_ctx.grad
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("class_specific", [False, True])
+@pytest.mark.parametrize("n_ctx", [1, 4, 5, 16])
+def test_features_and_gradients_equal_plain_clip(
+    small_clip, frozen_clip, position, class_specific, n_ctx
+):
+    torch.manual_seed(n_ctx)
+    shape = (len(NAMES), n_ctx, 128) if class_specific else (n_ctx, 128)
+    ours, plain, grad, plain_grad = both(
+        small_clip, frozen_clip, NAMES, torch.randn(shape) * 0.1, position
+    )
+    assert relative(ours, plain) < TOLERANCE
+    assert relative(grad, plain_grad) < TOLERANCE
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_names_up_to_the_longest_that_fits_equal_plain_clip(small_clip, frozen_clip, position):
+    longest = " ".join(["oak"] * (77 - 1 - 4 - 2))  # start, context, "." and end token
+    names = ["oak", longest, "oak oak oak"]
+    ctx = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)) * 0.1
+    ours, plain, grad, plain_grad = both(small_clip, frozen_clip, names, ctx, position)
+    assert relative(ours, plain) < TOLERANCE
+    assert relative(grad, plain_grad) < TOLERANCE
+
+
+@given(
+    names=st.lists(
+        st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join),
+        min_size=1,
+        max_size=5,
+    ),
+    n_ctx=st.integers(1, 8),
+    position=st.sampled_from(POSITIONS),
+    class_specific=st.booleans(),
+)
+@settings(max_examples=12, deadline=None)
+def test_any_names_and_context_lengths_equal_plain_clip(
+    small_clip, frozen_clip, names, n_ctx, position, class_specific
+):
+    shape = (len(names), n_ctx, 128) if class_specific else (n_ctx, 128)
+    ctx = torch.randn(shape, generator=torch.Generator().manual_seed(n_ctx)) * 0.1
+    ours, plain, grad, plain_grad = both(small_clip, frozen_clip, names, ctx, position)
+    assert relative(ours, plain) < TOLERANCE
+    assert relative(grad, plain_grad) < TOLERANCE
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_one_token_too_many_names_the_class(frozen_clip, position):
+    name = "_".join(["oak"] * (77 - 1 - 4 - 2 + 1))
+    with pytest.raises(MethodError) as error:
+        PromptLearner(frozen_clip.text, ["oak", name], n_ctx=4, position=position)
+    assert str(error.value) == (
+        f'the prompt of class "{name.replace("_", " ")}" has 78 tokens, but CLIP reads at most 77 '
+        "(start and end token included): shorten the class name or the context"
+    )
+
+
+@pytest.mark.parametrize(
+    "templates", [["a photo of a {}."], ["{}", "{} texture.", "art of the {}, in a video game"]]
+)
+def test_hard_prompts_equal_encode_text(small_clip, frozen_clip, templates):
+    ours = frozen_clip.encode_templates(templates, NAMES)  # (H, C, D)
+    for template, features in zip(templates, ours, strict=True):
+        texts = [template.replace("{}", name.replace("_", " ")) for name in NAMES]
+        with torch.no_grad():
+            plain = small_clip.encode_text(clip.tokenize(texts))
+        assert relative(features, plain / plain.norm(dim=-1, keepdim=True)) < TOLERANCE
+
+
+def test_chunks_do_not_change_hard_prompts(frozen_clip):
+    tokens = [
+        [49406, *range(300, 300 + n), 49407]
+        for n in (1, 5, 2, 9, 3, 3, 1)
+    ]  # fmt: skip
+    whole = frozen_clip.text.encode_tokens(tokens)
+    parts = frozen_clip.text.encode_tokens(tokens, chunk=2)
+    assert relative(parts, whole) < TOLERANCE
+
+
+def test_hard_prompt_that_does_not_fit_names_the_class(frozen_clip):
+    with pytest.raises(MethodError, match='class "oak_oak.*" has 78 tokens'):
+        frozen_clip.encode_templates(["a photo of a {}."], ["_".join(["oak"] * 71)])
+
+
+def test_context_starts_from_the_words_of_the_context(small_clip, frozen_clip):
+    learner = PromptLearner(frozen_clip.text, NAMES, n_ctx=16, words="a photo of a")
+    ids = clip.tokenize("a photo of a")[0, 1:5]
+    assert learner.n_ctx == 4
+    assert torch.equal(learner.ctx, small_clip.token_embedding(ids))
+
+
+def test_class_specific_context_starts_each_class_from_the_words(small_clip, frozen_clip):
+    learner = PromptLearner(frozen_clip.text, NAMES, words="a photo of a", class_specific=True)
+    ids = clip.tokenize("a photo of a")[0, 1:5]
+    expected = small_clip.token_embedding(ids).expand(len(NAMES), 4, 128)
+    assert torch.equal(learner.ctx, expected)
+
+
+def test_random_context_has_the_published_scale(frozen_clip):
+    torch.manual_seed(0)
+    ctx = PromptLearner(frozen_clip.text, NAMES, n_ctx=16, class_specific=True).ctx
+    assert ctx.shape == (len(NAMES), 16, 128)
+    assert abs(ctx.std().item() - 0.02) < 0.001 and abs(ctx.mean().item()) < 0.001
+
+
+def test_only_the_context_is_saved_and_learned(frozen_clip):
+    learner = PromptLearner(frozen_clip.text, NAMES, n_ctx=3)
+    assert list(learner.state_dict()) == ["ctx"]
+    assert [name for name, _ in learner.named_parameters()] == ["ctx"]
+    assert not any(parameter.requires_grad for parameter in frozen_clip.parameters())
+
+
+def test_unknown_position_and_empty_context_are_refused(frozen_clip):
+    with pytest.raises(MethodError, match='"start", expected one of: end, middle, front'):
+        PromptLearner(frozen_clip.text, NAMES, position="start")
+    with pytest.raises(MethodError, match="N_CTX is 0, expected at least 1"):
+        PromptLearner(frozen_clip.text, NAMES, n_ctx=0)
+
+
+def test_ctx_init_takes_words_or_a_bool():
+    assert context_words(True) == "a photo of a"
+    assert context_words(False) == context_words("") == ""
+    assert context_words("a_sketch_of") == "a sketch of"
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
+def test_layout_puts_each_class_at_one_place_by_length(lengths):
+    layout = Layout.of(lengths)
+    in_order = [n for count, n in layout.groups for _ in range(count)]
+    assert in_order == sorted(lengths)
+    assert [in_order[place] for place in layout.places()] == lengths
+    assert len({n for _, n in layout.groups}) == len(layout.groups)

@@ -1,0 +1,223 @@
+"""From command line and YAML files to one frozen configuration, with errors that help.
+
+Order, later wins: defaults, knobs of the methods, dataset file, trainer file, the settings for
+this dataset in the table that the trainer file names (`PER_DATASET: file.yaml`, beside it), flags,
+trailing KEY VALUE pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+import datasets  # noqa: F401 - registers the datasets
+import trainers
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from trainers.prompt_learner import DEFAULT_WORDS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PER_DATASET = "PER_DATASET"  # key of a trainer file: a table of settings by dataset
+# flag of the command line -> key of the configuration
+FLAGS = {
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+}
+
+
+def default_cfg() -> CfgNode:
+    """Dassl's defaults, the keys that CoOp's datasets read, and the knobs of every method."""
+    cfg = get_cfg_default()
+    cfg.PROTOCOL = ""  # stamped into results, no effect on the run
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    trainers.extend_cfg(cfg)
+    return cfg
+
+
+def setup_cfg(args: argparse.Namespace) -> CfgNode:
+    """The frozen configuration of one job.
+
+    Raises:
+        UserError: unknown key, trainer or dataset, wrong type, missing or broken file; the
+            message names the file or flag, the key, and the closest right one.
+    """
+    cfg = default_cfg()
+    if len(args.opts) % 2:
+        raise UserError(f"KEY VALUE pairs must come in twos, but these are: {' '.join(args.opts)}")
+    pairs = list(zip(args.opts[::2], args.opts[1::2], strict=True))
+    for path in (args.dataset_config_file, args.config_file):
+        if path:
+            _merge_file(cfg, Path(path), dict(pairs).get("DATASET.NAME"))
+    for flag, key in FLAGS.items():
+        if getattr(args, flag):
+            _merge(cfg, key, getattr(args, flag), f"--{flag.replace('_', '-')}")
+    if args.seed is not None and args.seed >= 0:  # 0 is a seed like any other
+        cfg.SEED = args.seed
+    for key, value in pairs:
+        if key.startswith("-"):
+            raise UserError(f"flags come before KEY VALUE pairs, but {key} comes after them")
+        _merge(cfg, key, value, "command line")
+    if not cfg.DATASET.ROOT:
+        cfg.DATASET.ROOT = str(REPOSITORY / "data")
+    check_name(cfg.TRAINER.NAME, TRAINER_REGISTRY, "trainer", "--trainer")
+    check_name(cfg.DATASET.NAME, DATASET_REGISTRY, "dataset", "--dataset-config-file")
+    _check_ranges(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """All settings as {"A.B": value}."""
+    flat: dict[str, Any] = {}
+    for key, value in cfg.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, CfgNode):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file.
+
+    Raises:
+        UserError: no such file, or broken YAML (with line and column).
+    """
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        found = f"; {path.parent} has: {', '.join(near)}" if near else ""
+        raise UserError(f"no such configuration file: {path}{found}")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+
+
+def _merge_file(cfg: CfgNode, path: Path, dataset: str | None) -> None:
+    """Merge a file and, if it names a table of settings by dataset, those of the dataset."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected settings as KEY: VALUE, found {content!r}")
+    table_name = content.pop(PER_DATASET, None)
+    _merge_tree(cfg, content, str(path))
+    if table_name is None:
+        return
+    table_path = path.with_name(str(table_name))
+    table = read_yaml(table_path)
+    name = dataset or cfg.DATASET.NAME
+    settings = table.get(name) if isinstance(table, dict) else None
+    if isinstance(settings, dict):
+        _merge_tree(cfg, settings, f"{table_path}, {name}")
+        print(f"Settings for {name} from {table_path}: {settings}")
+
+
+def _merge_tree(cfg: CfgNode, tree: dict, source: str, prefix: str = "") -> None:
+    """Merge nested settings of a file, key by key."""
+    known = flatten(cfg)
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name not in known:
+            if not any(k.startswith(f"{name}.") for k in known):
+                raise UserError(f'{source}: unknown section "{name}"{_near(f"{name}.", known)}')
+            _merge_tree(cfg, value, source, f"{name}.")
+        else:
+            _merge(cfg, name, value, source)
+
+
+def _merge(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+    """Set one existing key, with the type of its default."""
+    known = flatten(cfg)
+    if key not in known:
+        raise UserError(f'{source}: unknown key "{key}"{_near(key, known)}')
+    default = known[key]
+    try:
+        cfg.merge_from_list([key, _coerce(key, value, default)])
+    except ValueError as error:
+        raise UserError(
+            f"{source}: {key} is {value!r}, expected {_kind(default)} such as {default!r}"
+        ) from error
+
+
+def _coerce(key: str, value: Any, default: Any) -> Any:
+    """What yacs takes: whole numbers for decimal ones, and CTX_INIT as words or a bool."""
+    if isinstance(default, str) and isinstance(value, str):
+        # a path or name is not an expression: "1e3" stays a string, but True is CTX_INIT's bool
+        if not (key.endswith(".CTX_INIT") and value in ("True", "False")):
+            return repr(value)
+        value = value == "True"
+    if key.endswith(".CTX_INIT") and isinstance(value, bool):
+        return repr(DEFAULT_WORDS if value else "")
+    if isinstance(default, float):
+        decoded = _literal(value)
+        if isinstance(decoded, int) and not isinstance(decoded, bool):
+            return float(decoded)
+    return value
+
+
+def _literal(value: Any) -> Any:
+    try:
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _check_ranges(cfg: CfgNode) -> None:
+    """Refuse numbers with which training cannot work."""
+    least = {
+        "OPTIM.MAX_EPOCH": 1,
+        "OPTIM.LR": 0,
+        "TRAIN.PRINT_FREQ": 1,
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
+        "DATALOADER.TEST.BATCH_SIZE": 1,
+    }
+    settings = flatten(cfg)
+    for key, low in least.items():
+        if settings[key] < low:
+            raise UserError(f"{key} is {settings[key]}, expected at least {low}")
+    if not all(cfg.INPUT.PIXEL_STD):
+        raise UserError(f"INPUT.PIXEL_STD is {cfg.INPUT.PIXEL_STD}, expected numbers above 0")
+
+
+def check_name(name: str, registry: Any, what: str, flag: str) -> None:
+    """Refuse a name that is not registered, with the closest one and all that are.
+
+    Raises:
+        UserError: as said.
+    """
+    names = sorted(registry.registered_names())
+    if name not in names:
+        found = f'there is no {what} "{name}"' if name else f"no {what} is given ({flag})"
+        near = get_close_matches(name, names, n=1, cutoff=0.3)
+        hint = f', do you mean "{near[0]}"?' if near else ""
+        raise UserError(f"{found}{hint or '.'} Known: {', '.join(names)}")
+
+
+def _near(key: str, known: dict[str, Any]) -> str:
+    """A suggestion for a key that does not exist."""
+    near = get_close_matches(key, known, n=1, cutoff=0.5)
+    if not near:  # the right leaf in a wrong section
+        leaf = key.rpartition(".")[2]
+        near = [k for k in known if k.rpartition(".")[2] == leaf][:1]
+    return f', do you mean "{near[0]}"?' if near else ""
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+    return names.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,84 @@
+"""Look at prompt pools and check them before a run.
+
+    python -m tools.pools list                                     the shipped pools
+    python -m tools.pools show paper --dataset OxfordPets          the templates, one per line
+    python -m tools.pools show paper --dataset oxford_pets --classname "pug"
+    python -m tools.pools check my_pool.yaml other_pool.yaml       every dataset section of files
+
+The number of a template is its row in the pool and its column in the gate.
+Exit code 1 for a mistake, with a message that says where it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from trainers.errors import MethodError
+from trainers.pool import POOLS, fill, load_pool, pool_description, pool_sections
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of this tool."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.pools",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="list the shipped pools")
+    show = commands.add_parser("show", help="print the templates of a pool for one dataset")
+    show.add_argument("pool", help="a name under configs/pools, or a path to a YAML file")
+    show.add_argument("--dataset", required=True, help="e.g. OxfordPets or oxford_pets")
+    show.add_argument("--classname", help="print the prompts of this class")
+    check = commands.add_parser("check", help="check every section of pools")
+    check.add_argument("pools", nargs="+", metavar="pool", help="names or paths, as in show")
+    return parser
+
+
+def list_pools() -> None:
+    """Print name and description of every pool under configs/pools."""
+    files = sorted(POOLS.glob("*.yaml"))
+    width = max((len(file.stem) for file in files), default=0)
+    for file in files:
+        print(f"{file.stem:<{width}}  {pool_description(str(file))}".rstrip())
+
+
+def show_pool(name: str, dataset: str, classname: str | None = None) -> None:
+    """Print the numbered templates of a pool, or the prompts of one class."""
+    for number, template in enumerate(load_pool(name, dataset)):
+        print(f"{number:3d}  {fill(template, classname) if classname else template}")
+
+
+def check_pool(name: str) -> None:
+    """Expand a pool for each of its sections and print how many templates each has."""
+    sizes = [f"{section} {len(load_pool(name, section))}" for section in pool_sections(name)]
+    print(f"{name}: ok ({', '.join(sizes)})")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        if args.command == "list":
+            list_pools()
+        elif args.command == "show":
+            show_pool(args.pool, args.dataset, args.classname)
+    except MethodError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return max(map(_checked, args.pools)) if args.command == "check" else 0
+
+
+def _checked(name: str) -> int:
+    """Exit code of one checked pool; the next ones are checked even if this one is wrong."""
+    try:
+        check_pool(name)
+    except MethodError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

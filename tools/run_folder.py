@@ -1,0 +1,269 @@
+"""The folder of a run: its configuration, and results that are written last.
+
+`<folder>/config.yaml` says what the run is; `<folder>/<classes>/results.json` is the only mark
+that an evaluation is done. A run with other settings never continues in the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError, atomic_open, mkdir_if_missing
+from tools.config import flatten
+
+# settings that change neither weights nor accuracies: where and how verbose
+NEUTRAL_KEYS = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "USE_CUDA",  # the precision that follows from it is compared
+    "VERSION",
+    "PROTOCOL",
+    "DATASET.ROOT",
+    "DATALOADER.TEST.BATCH_SIZE",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TEST.PER_CLASS_RESULT",
+    "TEST.COMPUTE_CMAT",
+)
+CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
+ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"
+
+
+def describe(cfg: CfgNode) -> dict[str, Any]:
+    """What makes a run what it is: settings that matter, and digests of the files it uses.
+
+    Knobs of other methods are left out; a trainer that does not tell its node keeps them all.
+    """
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    own = f"TRAINER.{trainer.node()}." if hasattr(trainer, "node") else "TRAINER."
+    settings = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in sorted(flatten(cfg).items())
+        if key not in NEUTRAL_KEYS
+        and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
+    }
+    return settings | (trainer.fingerprint(cfg) if hasattr(trainer, "fingerprint") else {})
+
+
+class RunFolder:
+    """The folder `cfg.OUTPUT_DIR` and what a job may do with it.
+
+    Attributes:
+        path: the folder.
+        settings: what the job is, see `describe`.
+
+    Args:
+        cfg: configuration of the job; a negative seed becomes that of the folder, or a drawn one.
+        evaluate_only: the job tests a model that was trained before.
+    """
+
+    def __init__(self, cfg: CfgNode, evaluate_only: bool = False):
+        self.cfg = cfg
+        self.path = Path(cfg.OUTPUT_DIR)
+        self.evaluate_only = evaluate_only
+        stored = _read_settings(self.path / "config.yaml") or {}
+        if cfg.SEED < 0:  # an unseeded run that is cut off must go on with the same images
+            cfg.defrost()
+            cfg.SEED = stored.get("SEED", random.SystemRandom().randrange(2**31))
+            cfg.freeze()
+        self.settings = describe(cfg)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits of the settings; all seeds, and base and new classes, share it."""
+        per_run = (CLASSES_KEY, "SEED")
+        settings = {key: value for key, value in self.settings.items() if key not in per_run}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def results_path(self) -> Path:
+        """Where the results of the job stand: `<folder>/<base|new|all>/results.json`."""
+        return self.path / self.cfg.DATASET.SUBSAMPLE_CLASSES / "results.json"
+
+    def check(self) -> None:
+        """Refuse a folder, or a --resume folder, that holds a run with other settings.
+
+        Raises:
+            UserError: naming each key that differs, with both values.
+        """
+        for folder in filter(None, (self.path, self.cfg.RESUME and Path(self.cfg.RESUME))):
+            found = _read_settings(folder / "config.yaml")
+            if found is None:
+                continue
+            # a test may be on other classes than the training was
+            ignored = {CLASSES_KEY} if self.evaluate_only else set()
+            differ = [
+                f"{key} is {found.get(key)!r} there, {self.settings.get(key)!r} here"
+                for key in sorted(found.keys() | self.settings.keys())
+                if found.get(key) != self.settings.get(key) and key not in ignored
+            ]
+            if differ:
+                raise UserError(
+                    f"{folder} holds a run with other settings: {'; '.join(differ)}. Choose the "
+                    f"same settings, or {ELSEWHERE}"
+                )
+
+    def claim(self) -> None:
+        """Write `config.yaml`, unless it is there: from now on the folder is this run's."""
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            write_atomically(path, yaml.safe_dump(self.settings, sort_keys=True))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of the folder; the lock ends with the process.
+
+        Raises:
+            UserError: another process works there, or the folder cannot be made.
+        """
+        mkdir_if_missing(str(self.path))
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"another process works in {self.path}: wait for it, or choose {ELSEWHERE}"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def find_results(self, checkpoint: str | None) -> dict[str, Any] | None:
+        """Results of this job, or None where there are none yet.
+
+        Args:
+            checkpoint: with evaluation only, digest of the checkpoint that is to be tested.
+
+        Raises:
+            UserError: the file is damaged, or its results are of another checkpoint.
+        """
+        results = read_results(self.results_path)
+        if results and self.evaluate_only and results["checkpoint"] != checkpoint:
+            raise UserError(
+                f"{self.results_path} holds the results of another checkpoint (of epoch "
+                f"{results['epoch']}): choose another --output-dir for this one"
+            )
+        return results
+
+    def write_results(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """Write `results.json`, complete or not at all, and return its content.
+
+        Args:
+            measured: accuracy and macro_f1 in percent, total, correct, num_classes, epoch,
+                checkpoint (digest), device, seconds (a dict of train and total).
+        """
+        cfg = self.cfg
+        results = {
+            "protocol": cfg.PROTOCOL,
+            "dataset": cfg.DATASET.NAME,
+            "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "seed": cfg.SEED,
+            "trainer": cfg.TRAINER.NAME,
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "config_hash": self.hash,
+            **measured,
+            "precision": self.settings.get("PRECISION"),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+            },
+        }
+        write_atomically(self.results_path, json.dumps(results, indent=2) + "\n")
+        return results
+
+    def trained_seconds(self) -> float:
+        """Seconds of training over all sittings, from metrics.jsonl; 0 for evaluation only."""
+        path = self.path / "metrics.jsonl"
+        if self.evaluate_only or not path.is_file():
+            return 0.0
+        seconds = 0.0
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:  # torn by a kill; the engine drops it on resume
+                continue
+            seconds += record.get("seconds", 0.0)
+        return seconds
+
+
+def checkpoint_digest(folder: str, epoch: int | None) -> str | None:
+    """Twelve hex digits of the checkpoints of an epoch (None: the best) below a run's folder."""
+    name = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+    paths = sorted(Path(folder).glob(f"*/{name}")) if folder else []
+    if not paths:
+        return None
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths))
+    return digest.hexdigest()[:12]
+
+
+def _read_settings(path: Path) -> dict[str, Any] | None:
+    """Settings of a run, or None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} cannot be read; use another --output-dir") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} cannot be read; use another --output-dir")
+    return found
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """Content of a results.json, or None where there is none.
+
+    Raises:
+        UserError: the file is damaged, or not one of ours.
+    """
+    if not path.is_file():
+        return None
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): move it away and run the command again"
+        ) from error
+    needed = {"dataset", "trainer", "classes", "shots", "seed", "accuracy", "epoch", "checkpoint"}
+    if not isinstance(results, dict) or not needed <= results.keys():
+        raise UserError(f"{path} is not the results of a run: move it away")
+    return results
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is complete or absent.
+
+    Raises:
+        UserError: the folder cannot be created or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_open(path) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose another --output-dir (OUTPUT)"
+        ) from error
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the device, for the results."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

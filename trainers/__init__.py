@@ -1,0 +1,20 @@
+"""Methods of prompt learning on CLIP. Every module of this package is imported, so that a new
+method registers itself by its file being here."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from yacs.config import CfgNode
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add the knobs of every registered method to a default configuration."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    for name in TRAINER_REGISTRY.registered_names():
+        extend = getattr(TRAINER_REGISTRY.get(name), "extend_cfg", None)
+        if extend is not None:
+            extend(cfg)

@@ -1,0 +1,59 @@
+"""CoOp (Zhou et al. 2022): learn the prompt's context by cross-entropy."""
+
+from __future__ import annotations
+
+from torch import nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.base import PromptTrainer
+from trainers.clip_model import FrozenCLIP
+from trainers.prompt_learner import POSITIONS, PromptLearner, context_words
+
+
+class SoftPromptTrainer(PromptTrainer):
+    """Base of the methods that learn the context vectors of one `PromptLearner`."""
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse a bad context length or position."""
+        super().check_cfg(cfg)
+        self.require(cfg, "N_CTX", lambda v: v >= 1, "at least 1")
+        self.require(
+            cfg, "CLASS_TOKEN_POSITION", lambda v: v in POSITIONS, f"one of: {', '.join(POSITIONS)}"
+        )
+
+    def build_prompts(self, clip: FrozenCLIP, classnames: list[str]) -> nn.Module | None:
+        """The context vectors, as the knobs describe them."""
+        knobs = self.knobs
+        learner = PromptLearner(
+            clip.text,
+            classnames,
+            n_ctx=knobs.N_CTX,
+            words=context_words(knobs.CTX_INIT),
+            class_specific=knobs.CSC,
+            position=knobs.CLASS_TOKEN_POSITION,
+        )
+        kind = "class-specific contexts" if knobs.CSC else "a generic context"
+        print(f"Initializing {kind}")
+        print(f'Initial context: "{learner.words}"')
+        given = f" (N_CTX {knobs.N_CTX} is not used)" if learner.n_ctx != knobs.N_CTX else ""
+        print(f"Number of context words (tokens): {learner.n_ctx}{given}")
+        return learner
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(SoftPromptTrainer):
+    """Loss = CE(student logits, label). Learned: `ctx`.
+
+    Knobs (`TRAINER.COOP`), as in the CoOp codebase: `N_CTX`; `CSC`, class-specific contexts;
+    `CTX_INIT`, words to start from or a bool (True is "a photo of a"), which then set the
+    number of tokens; `PREC`; `CLASS_TOKEN_POSITION`.
+    """
+
+    defaults = {
+        "N_CTX": 16,
+        "CSC": False,
+        "CTX_INIT": "",
+        "PREC": "auto",
+        "CLASS_TOKEN_POSITION": "end",
+    }

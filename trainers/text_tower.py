@@ -1,0 +1,186 @@
+"""CLIP's text tower, frozen, exact, and short.
+
+The tower is causal and reads one position, the end token. So, without changing a result:
+
+1. positions after a prompt's end token are never computed (77 -> 6..23), and prompts of
+   different lengths are packed without padding;
+2. tokens that all classes share at the start (start token, generic context) are computed once,
+   and their keys and values serve every class, gradients included;
+3. the last block is computed for the end positions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the tokens of C classes lie packed one after another, shortest class first.
+
+    Attributes:
+        groups: (classes, tokens of each) of every length, ascending.
+        order: the class that stands at each place.
+    """
+
+    groups: tuple[tuple[int, int], ...]
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Layout:
+        """The layout for classes of these lengths (each at least 1)."""
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        groups = [(len(list(same)), n) for n, same in groupby(lengths[c] for c in order)]
+        return cls(tuple(groups), tuple(order))
+
+    def places(self) -> list[int]:
+        """The place at which each class stands: the inverse of `order`."""
+        return sorted(range(len(self.order)), key=self.order.__getitem__)
+
+
+class TextTower(nn.Module):
+    """The text half of a `clip` model: the only text encoder of this project.
+
+    Symbols: C classes, P shared tokens, S tokens of a class after them, T the sum of all S,
+    N = P + T, W text width, D joint width.
+
+    Args:
+        clip_model: a model built by OpenAI's `clip`; its text modules are taken over.
+    """
+
+    blocks: Any
+    token_embedding: Any
+    ln_final: Any
+
+    def __init__(self, clip_model: Any):
+        super().__init__()
+        self.blocks = nn.ModuleList(clip_model.transformer.resblocks)
+        self.token_embedding = clip_model.token_embedding
+        self.ln_final = clip_model.ln_final
+        self.positional_embedding = clip_model.positional_embedding
+        self.text_projection = clip_model.text_projection
+        self.heads: int = self.blocks[0].attn.num_heads
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the activations."""
+        return self.text_projection.dtype
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a prompt, start and end token included (77)."""
+        return self.positional_embedding.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Width W of a token vector."""
+        return self.positional_embedding.shape[1]
+
+    def forward(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
+        """Encode C prompts that start alike.
+
+        Args:
+            prefix: (P, W) token vectors that all classes share, P >= 1 (the start token).
+            suffix: (T, W) token vectors of each class after the prefix, up to its end token,
+                packed as `layout` says.
+            layout: where each class' tokens are.
+
+        Returns:
+            (C, D) features in float32, not normalised, in the order of the classes.
+        """
+        P = prefix.shape[0]
+        pos = self.positional_embedding.float()  # (77, W)
+        own = [pos[P : P + S].repeat(C, 1) for C, S in layout.groups]  # (C*S, W) each
+        x = torch.cat([prefix, suffix]) + torch.cat([pos[:P], *own])  # (N, W)
+        x = x.to(self.dtype)
+        for block in self.blocks[:-1]:
+            x = x + self._attend(block, block.ln_1(x), P, layout)
+            x = x + block.mlp(block.ln_2(x))
+        x = self._last_block(x, P, layout)  # (C, W)
+        x = self.ln_final(x).to(self.dtype) @ self.text_projection  # (C, D)
+        return x.float()[layout.places()]
+
+    @torch.no_grad()
+    def encode_tokens(self, tokens: list[list[int]], chunk: int = 512) -> Tensor:
+        """Encode ready prompts, for example hard ones: lists of token ids, end token last.
+
+        Args:
+            tokens: N prompts, each from start to end token, at most `context_length` ids.
+            chunk: prompts that are encoded at a time, a bound on memory.
+
+        Returns:
+            (N, D) features in float32, not normalised.
+        """
+        device = self.positional_embedding.device
+        features = []
+        for i in range(0, len(tokens), chunk):
+            part = tokens[i : i + chunk]
+            shared = _common_start(part)
+            layout = Layout.of([len(ids) - shared for ids in part])
+            packed = [token for c in layout.order for token in part[c][shared:]]
+            prefix = self.token_embedding(torch.tensor(part[0][:shared], device=device))
+            suffix = self.token_embedding(torch.tensor(packed, device=device))
+            features.append(self(prefix.float(), suffix.float(), layout))
+        return torch.cat(features)
+
+    def _split(self, x: Tensor, C: int) -> Tensor:
+        """(C*S, W) -> (C, heads, S, W/heads)."""
+        return x.reshape(C, -1, self.heads, self.width // self.heads).transpose(1, 2)
+
+    def _keys(self, x: Tensor, P: int, rows: slice, C: int) -> Tensor:
+        """Keys or values of C classes at `rows` of x (N, W) -> (C, heads, P+S, W/heads)."""
+        shared = self._split(x[:P], 1).expand(C, -1, -1, -1)  # (C, heads, P, W/heads)
+        return torch.cat([shared, self._split(x[rows], C)], dim=2)
+
+    def _attend(self, block: Any, h: Tensor, P: int, layout: Layout) -> Tensor:
+        """Causal attention over the packed tokens (N, W) -> (N, W)."""
+        q, k, v = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)
+        heads = [self._split(t[:P], 1) for t in (q, k, v)]  # (1, heads, P, W/heads) each
+        out = [F.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)]
+        for rows, C, S in _groups(P, layout):
+            # token i of a class sees the whole prefix and its own tokens up to i
+            causal = torch.ones(S, P + S, dtype=torch.bool, device=h.device).tril(P)
+            keys, values = self._keys(k, P, rows, C), self._keys(v, P, rows, C)
+            queries = self._split(q[rows], C)  # (C, heads, S, W/heads)
+            out.append(F.scaled_dot_product_attention(queries, keys, values, attn_mask=causal))
+        packed = [t.transpose(1, 2).reshape(-1, self.width) for t in out]
+        return block.attn.out_proj(torch.cat(packed))
+
+    def _last_block(self, x: Tensor, P: int, layout: Layout) -> Tensor:
+        """The last block for the end positions only: (N, W) -> (C, W)."""
+        block, W = self.blocks[-1], self.width
+        h, weight, bias = block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias
+        k, v = F.linear(h, weight[W:], bias[W:]).chunk(2, -1)  # (N, W) each
+        out = []
+        for rows, C, S in _groups(P, layout):
+            ends = slice(rows.start + S - 1, rows.stop, S)
+            queries = self._split(F.linear(h[ends], weight[:W], bias[:W]), C)
+            keys, values = self._keys(k, P, rows, C), self._keys(v, P, rows, C)
+            seen = F.scaled_dot_product_attention(queries, keys, values)  # (C, heads, 1, W/heads)
+            out.append(x[ends] + block.attn.out_proj(seen.reshape(C, W)))
+        y = torch.cat(out)  # (C, W)
+        return y + block.mlp(block.ln_2(y))
+
+
+def _groups(P: int, layout: Layout) -> Iterator[tuple[slice, int, int]]:
+    """Rows of the packed tokens, classes C and tokens of each S, for each group."""
+    start = P
+    for C, S in layout.groups:
+        yield slice(start, start + C * S), C, S
+        start += C * S
+
+
+def _common_start(tokens: list[list[int]]) -> int:
+    """How many leading ids all prompts share; at least one id of each prompt is left over."""
+    most = min(map(len, tokens)) - 1
+    for i in range(most):
+        if any(ids[i] != tokens[0][i] for ids in tokens):
+            return max(i, 1)
+    return most

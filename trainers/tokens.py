@@ -1,0 +1,54 @@
+"""Prompts as token ids, with OpenAI's tokenizer."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from clip.simple_tokenizer import SimpleTokenizer
+
+from trainers.errors import MethodError
+
+
+@cache
+def _tokenizer() -> SimpleTokenizer:
+    return SimpleTokenizer()
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of a text, without start and end token."""
+    return _tokenizer().encode(text)
+
+
+def start_token() -> int:
+    """Id of the start token."""
+    return _tokenizer().encoder["<|startoftext|>"]
+
+
+def end_token() -> int:
+    """Id of the end token, the highest of all ids."""
+    return _tokenizer().encoder["<|endoftext|>"]
+
+
+def encode_prompt(text: str, classname: str, context_length: int) -> list[int]:
+    """Token ids of a whole prompt, start and end token included.
+
+    Raises:
+        MethodError: the prompt does not fit; the message names the class.
+    """
+    ids = [start_token(), *encode(text), end_token()]
+    check_fits(len(ids), classname, context_length)
+    return ids
+
+
+def check_fits(length: int, classname: str, context_length: int) -> None:
+    """Refuse a prompt of `length` tokens that is longer than the tower reads.
+
+    Raises:
+        MethodError: naming the class and both lengths.
+    """
+    if length > context_length:
+        raise MethodError(
+            f'the prompt of class "{classname}" has {length} tokens, but CLIP reads at most '
+            f"{context_length} (start and end token included): "
+            "shorten the class name or the context"
+        )
