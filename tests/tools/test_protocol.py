@@ -81,6 +81,8 @@ def test_ctrl_c_ends_with_one_line_and_no_results(data_root, tmp_path):
     with subprocess.Popen(
         [sys.executable, "-m", "tools.protocol", *call],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a background job starts with the signal ignored, a terminal does not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         for line in process.stdout:
             if line.startswith("epoch ["):
