@@ -11,6 +11,9 @@ SEED ?= 1
 DEMO := .demo
 VENV := .venv/bin/python
 
+# waiting threads that spin make a busy machine many times slower
+export OMP_WAIT_POLICY ?= passive
+
 .PHONY: demo test lint
 
 demo: .venv/installed

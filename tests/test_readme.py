@@ -19,7 +19,7 @@ COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line]
 ADDED = {
     "make demo": f"METHODS=zsclip VENV={sys.executable} --old-file .venv/installed "
     "--no-print-directory",
-    "python -m benchmarks.text_side": "--classes 2 --runs 1",
+    "python -m benchmarks.text_side": "--classes 8 --runs 1 --at-least 2",
 }
 
 
