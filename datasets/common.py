@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from yacs.config import CfgNode
 
@@ -19,14 +20,22 @@ SUBSETS = ("all", "base", "new")
 VAL_SHOTS = 4  # most images per class of a few-shot validation list
 
 
+class Listed(NamedTuple):
+    """An image as a list names it. Millions cost little; `Datum` looks at each file."""
+
+    impath: str
+    label: int
+    classname: str
+
+
 def data_root(cfg: CfgNode) -> Path:
     """The folder of all datasets, `DATASET.ROOT`, absolute."""
     return Path(cfg.DATASET.ROOT or ".").expanduser().resolve()
 
 
 def few_shot_lists(
-    cfg: CfgNode, train: Sequence[Datum], val: Sequence[Datum]
-) -> tuple[list[Datum], list[Datum]]:
+    cfg: CfgNode, train: Sequence[Listed], val: Sequence[Listed]
+) -> tuple[list[Listed], list[Listed]]:
     """Train and val lists with `DATASET.NUM_SHOTS` images per class (val: 4 at most).
 
     A fresh generator is seeded with `SEED`, so other random numbers of the run have no influence;
@@ -41,15 +50,15 @@ def few_shot_lists(
     return drawn, draw(val, min(shots, VAL_SHOTS), generator)
 
 
-def draw(items: Iterable[Datum], shots: int, generator: random.Random) -> list[Datum]:
+def draw(items: Iterable[Listed], shots: int, generator: random.Random) -> list[Listed]:
     """Draw `shots` items of each class, classes in order of first appearance.
 
     A class with fewer items is taken whole, in order, and uses up no random numbers.
     """
-    by_label: dict[int, list[Datum]] = {}
+    by_label: dict[int, list[Listed]] = {}
     for item in items:
         by_label.setdefault(item.label, []).append(item)
-    drawn: list[Datum] = []
+    drawn: list[Listed] = []
     for group in by_label.values():
         drawn += generator.sample(group, shots) if len(group) >= shots else group
     small = sum(len(group) < shots for group in by_label.values())
@@ -58,7 +67,7 @@ def draw(items: Iterable[Datum], shots: int, generator: random.Random) -> list[D
     return drawn
 
 
-def subsample_classes(*lists: Sequence[Datum], subset: str) -> list[list[Datum]]:
+def subsample_classes(*lists: Sequence[Listed], subset: str) -> list[list[Datum]]:
     """Keep all, the base or the new classes; base is the first half, rounded up.
 
     The classes are the sorted labels of the first list; kept ones are numbered from 0 again.
@@ -71,14 +80,17 @@ def subsample_classes(*lists: Sequence[Datum], subset: str) -> list[list[Datum]]
             f'DATASET.SUBSAMPLE_CLASSES is "{subset}", expected one of: {", ".join(SUBSETS)}'
         )
     if subset == "all":
-        return [list(items) for items in lists]
-    labels = sorted({item.label for item in lists[0]})
-    middle = -(-len(labels) // 2)
-    chosen = labels[:middle] if subset == "base" else labels[middle:]
-    if not chosen:
-        raise DatasetError(f"there are no {subset} classes: the dataset has {len(labels)} class")
-    print(f"SUBSAMPLE {subset.upper()} CLASSES!")
-    number = {label: i for i, label in enumerate(chosen)}
+        number = {item.label: item.label for items in lists for item in items}
+    else:
+        labels = sorted({item.label for item in lists[0]})
+        middle = -(-len(labels) // 2)
+        chosen = labels[:middle] if subset == "base" else labels[middle:]
+        if not chosen:
+            raise DatasetError(
+                f"there are no {subset} classes: the dataset has {len(labels)} class"
+            )
+        print(f"SUBSAMPLE {subset.upper()} CLASSES!")
+        number = {label: i for i, label in enumerate(chosen)}
     return [
         [
             Datum(impath=item.impath, label=number[item.label], classname=item.classname)

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 from yacs.config import CfgNode
 
-from dassl.data.datasets import DatasetBase, Datum
-from datasets.common import data_root, few_shot_lists, subsample_classes
+from dassl.data.datasets import DatasetBase
+from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
 from datasets.errors import DatasetError
 
 SPLIT_FILE = "split.json"
@@ -40,10 +40,10 @@ class EmbeddedDataset(DatasetBase):
             make(folder, self.version, self.names, self.drawings)
         splits = read(folder, self.version)
         train, val = few_shot_lists(cfg, splits["train"], splits["val"])
-        train, val, test = subsample_classes(
+        train_x, val_x, test_x = subsample_classes(
             train, val, splits["test"], subset=cfg.DATASET.SUBSAMPLE_CLASSES
         )
-        super().__init__(train_x=train, val=val, test=test)
+        super().__init__(train_x=train_x, val=val_x, test=test_x)
 
     @staticmethod
     def drawings() -> Iterator[Drawing]:
@@ -89,7 +89,7 @@ def make(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def read(folder: Path, version: str) -> dict[str, list[Datum]]:
+def read(folder: Path, version: str) -> dict[str, list[Listed]]:
     """The lists of a dataset that was made before.
 
     Raises:
@@ -111,7 +111,7 @@ def read(folder: Path, version: str) -> dict[str, list[Datum]]:
             f"{len(missing)} images are missing in {folder}, {missing[0]} first: {fix}"
         )
     return {
-        split: [Datum(str(folder / name), label, classname=c) for name, label, c in items]
+        split: [Listed(str(folder / name), label, c) for name, label, c in items]
         for split, items in content.items()
     }
 

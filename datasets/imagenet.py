@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from datasets.common import data_root, few_shot_lists, subsample_classes
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
 from datasets.errors import DatasetError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -39,8 +40,9 @@ class ImageNet(DatasetBase):
         train = _read_images(folder / "images" / "train", names)
         test = _read_images(folder / "images" / "val", names)
         train, _ = few_shot_lists(cfg, train, [])
-        train, test = subsample_classes(train, test, subset=cfg.DATASET.SUBSAMPLE_CLASSES)
-        super().__init__(train_x=train, test=test)
+        subset = cfg.DATASET.SUBSAMPLE_CLASSES
+        train_x, test_x = subsample_classes(train, test, subset=subset)
+        super().__init__(train_x=train_x, test=test_x)
 
 
 def read_classnames(path: Path) -> dict[str, str]:
@@ -66,7 +68,7 @@ def read_classnames(path: Path) -> dict[str, str]:
     return names
 
 
-def _read_images(folder: Path, names: dict[str, str]) -> list[Datum]:
+def _read_images(folder: Path, names: dict[str, str]) -> list[Listed]:
     """All images of a split, classes and files in sorted order."""
     if not folder.is_dir():
         raise DatasetError(f"there is no {folder}: {LAYOUT}")
@@ -88,12 +90,13 @@ def _read_images(folder: Path, names: dict[str, str]) -> list[Datum]:
     items = []
     for label, wnid in enumerate(found):
         files = sorted(
-            p for p in (folder / wnid).iterdir()
-            if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-        )  # fmt: skip
+            name
+            for name in os.listdir(folder / wnid)
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        )
         if not files:
             raise DatasetError(f"{folder / wnid} ({names[wnid]}) has no images")
-        items += [Datum(impath=str(p), label=label, classname=names[wnid]) for p in files]
+        items += [Listed(f"{folder}/{wnid}/{name}", label, names[wnid]) for name in files]
     return items
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dassl.data.datasets import Datum
-from datasets.common import draw, few_shot_lists, subsample_classes
+from datasets.common import Listed, draw, few_shot_lists, subsample_classes
 from datasets.errors import DatasetError
 from tools.config import default_cfg
 
@@ -19,7 +18,7 @@ def item(tmp_path_factory):
     """Make an item of a label; its class name tells its position."""
     path = tmp_path_factory.mktemp("items") / "image.png"
     path.write_bytes(b"")
-    return lambda label, position=0: Datum(str(path), label, classname=f"{label}/{position}")
+    return lambda label, position=0: Listed(str(path), label, f"{label}/{position}")
 
 
 def cfg(shots: int, seed: int):
@@ -110,7 +109,8 @@ def test_base_and_new_split_the_sorted_labels_and_count_from_zero(item, labels, 
 
 def test_all_keeps_labels_as_they_are(item):
     train = [item(3), item(7)]
-    assert subsample_classes(train, train, subset="all") == [train, train]
+    (kept,) = subsample_classes(train, subset="all")
+    assert [(i.label, i.classname) for i in kept] == [(3, "3/0"), (7, "7/0")]
 
 
 def test_unknown_subsets_and_empty_halves_are_refused(item):
