@@ -24,6 +24,7 @@ from trainers.errors import MethodError
 from trainers.pool import load_pool
 from trainers.precision import PRECISIONS, resolve_precision
 
+LEAST_SCALE = 2.0**-10  # of the gradient scaler; it halves with every step that is skipped
 # class-dependent buffers in checkpoints of CoOp's family; they follow from the class names
 DEAD_KEYS = ("token_prefix", "token_suffix", "token_midfix")
 
@@ -171,7 +172,11 @@ class PromptTrainer(TrainerX):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def model_backward_and_update(self, loss: Tensor, names: Any = None) -> None:
-        """Backward and optimiser step, with the gradient scaler where there is one."""
+        """Backward and optimiser step, with the gradient scaler where there is one.
+
+        Raises:
+            FloatingPointError: gradients overflow at any scale, so that no step was made for long.
+        """
         if self.scaler is None:
             super().model_backward_and_update(loss, names)
             return
@@ -179,6 +184,11 @@ class PromptTrainer(TrainerX):
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
         self.scaler.update()
+        if self.scaler.get_scale() < LEAST_SCALE:
+            raise FloatingPointError(
+                "Gradients overflow in half precision in every step: "
+                f"use TRAINER.{self.node()}.PREC bf16 or fp32"
+            )
 
     # ---- evaluation ---------------------------------------------------------------------
 

@@ -108,6 +108,18 @@ def test_a_gradient_scaler_changes_no_update(make_trainer):
         assert value.any() and torch.allclose(value, after[1][name], rtol=1e-5, atol=1e-7)
 
 
+def test_gradients_that_always_overflow_are_reported(make_trainer):
+    trainer = make_trainer("MoPD", ["cat", "dog"])
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-5)
+    before = trainer.prompt_learner.ctx.detach().clone()
+    trainer.prompt_learner.ctx.register_hook(lambda gradient: gradient * float("inf"))
+    batch = {"img": torch.randn(2, 3, 32, 32), "label": torch.tensor([0, 1])}
+    with pytest.raises(FloatingPointError, match="overflow .* TRAINER.MOPD.PREC bf16 or fp32"):
+        for _ in range(20):
+            trainer.forward_backward(batch)
+    assert torch.equal(trainer.prompt_learner.ctx, before), "a skipped step changed the weights"
+
+
 def test_a_subclass_reads_its_own_knobs(make_trainer):
     from dassl.engine import TRAINER_REGISTRY
     from trainers.errors import MethodError
