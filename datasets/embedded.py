@@ -98,23 +98,19 @@ def read(folder: Path, version: str) -> dict[str, list[Listed]]:
     fix = f"delete the folder {folder}, it is made again on the next run"
     try:
         content = json.loads((folder / SPLIT_FILE).read_text(encoding="utf-8"))
-        found = content.pop("version")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        found = content["version"]
+        splits = {
+            split: [Listed(str(folder / name), int(label), c) for name, label, c in content[split]]
+            for split in ("train", "val", "test")
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{folder / SPLIT_FILE} is missing or damaged: {fix}") from error
     if found != version:
         raise DatasetError(f"{folder} has version {found}, this code needs {version}: {fix}")
-    missing = [
-        name for items in content.values() for name, *_ in items if not _is_there(folder, name)
-    ]
+    paths = [item.impath for items in splits.values() for item in items]
+    missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise DatasetError(
             f"{len(missing)} images are missing in {folder}, {missing[0]} first: {fix}"
         )
-    return {
-        split: [Listed(str(folder / name), label, c) for name, label, c in items]
-        for split, items in content.items()
-    }
-
-
-def _is_there(folder: Path, name: str) -> bool:
-    return (folder / name).is_file()
+    return splits

@@ -181,6 +181,33 @@ def test_missing_images_and_a_damaged_split_file_are_refused(root, tmp_path):
         Digits(cfg(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.pop("train"),
+        lambda content: content.update(val=None),
+        lambda content: content["test"].append(["test/zero/x.png", 0]),
+        lambda content: content["train"][0].__setitem__(1, "zero"),
+    ],
+    ids=["no train list", "val is null", "an item of two", "a label in words"],
+)
+def test_a_split_file_of_another_shape_is_refused(root, tmp_path, damage):
+    shutil.copytree(root / "digits", tmp_path / "digits")
+    path = tmp_path / "digits/split.json"
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="split.json is missing or damaged: delete the folder"):
+        Digits(cfg(tmp_path))
+
+
+def test_a_split_file_that_is_a_list_is_refused(root, tmp_path):
+    shutil.copytree(root / "digits", tmp_path / "digits")
+    (tmp_path / "digits/split.json").write_text("[]")
+    with pytest.raises(DatasetError, match="split.json is missing or damaged: delete the folder"):
+        Digits(cfg(tmp_path))
+
+
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError) as error:
