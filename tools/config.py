@@ -22,6 +22,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from tools.upstream_keys import check_given, hint
 from trainers.prompt_learner import DEFAULT_WORDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -60,22 +61,24 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     if len(args.opts) % 2:
         raise UserError(f"KEY VALUE pairs must come in twos, but these are: {' '.join(args.opts)}")
     pairs = list(zip(args.opts[::2], args.opts[1::2], strict=True))
+    given: dict[str, str] = {}  # key -> who has set it last
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            _merge_file(cfg, Path(path), dict(pairs).get("DATASET.NAME"))
+            _merge_file(cfg, Path(path), dict(pairs).get("DATASET.NAME"), given)
     for flag, key in FLAGS.items():
         if getattr(args, flag):
-            _merge(cfg, key, getattr(args, flag), f"--{flag.replace('_', '-')}")
+            _merge(cfg, key, getattr(args, flag), f"--{flag.replace('_', '-')}", given)
     if args.seed is not None and args.seed >= 0:  # 0 is a seed like any other
         cfg.SEED = args.seed
     for key, value in pairs:
         if key.startswith("-"):
             raise UserError(f"flags come before KEY VALUE pairs, but {key} comes after them")
-        _merge(cfg, key, value, "command line")
+        _merge(cfg, key, value, "command line", given)
     if not cfg.DATASET.ROOT:
         cfg.DATASET.ROOT = str(REPOSITORY / "data")
     check_name(cfg.TRAINER.NAME, TRAINER_REGISTRY, "trainer", "--trainer")
     check_name(cfg.DATASET.NAME, DATASET_REGISTRY, "dataset", "--dataset-config-file")
+    check_given(given, cfg.TRAINER.NAME)
     _check_ranges(cfg)
     cfg.freeze()
     return cfg
@@ -109,13 +112,13 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML: {error}") from error
 
 
-def _merge_file(cfg: CfgNode, path: Path, dataset: str | None) -> None:
+def _merge_file(cfg: CfgNode, path: Path, dataset: str | None, given: dict[str, str]) -> None:
     """Merge a file and, if it names a table of settings by dataset, those of the dataset."""
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected settings as KEY: VALUE, found {content!r}")
     table_name = content.pop(PER_DATASET, None)
-    _merge_tree(cfg, content, str(path))
+    _merge_tree(cfg, content, str(path), given)
     if table_name is None:
         return
     table_path = path.with_name(str(table_name))
@@ -123,28 +126,32 @@ def _merge_file(cfg: CfgNode, path: Path, dataset: str | None) -> None:
     name = dataset or cfg.DATASET.NAME
     settings = table.get(name) if isinstance(table, dict) else None
     if isinstance(settings, dict):
-        _merge_tree(cfg, settings, f"{table_path}, {name}")
+        _merge_tree(cfg, settings, f"{table_path}, {name}", given)
         print(f"Settings for {name} from {table_path}: {settings}")
 
 
-def _merge_tree(cfg: CfgNode, tree: dict, source: str, prefix: str = "") -> None:
+def _merge_tree(
+    cfg: CfgNode, tree: dict, source: str, given: dict[str, str], prefix: str = ""
+) -> None:
     """Merge nested settings of a file, key by key."""
     known = flatten(cfg)
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and name not in known:
-            if not any(k.startswith(f"{name}.") for k in known):
+            upstream = [hint(f"{name}.{leaf}") for leaf in value]
+            if not any(k.startswith(f"{name}.") for k in known) and not any(upstream):
                 raise UserError(f'{source}: unknown section "{name}"{_near(f"{name}.", known)}')
-            _merge_tree(cfg, value, source, f"{name}.")
+            _merge_tree(cfg, value, source, given, f"{name}.")
         else:
-            _merge(cfg, name, value, source)
+            _merge(cfg, name, value, source, given)
 
 
-def _merge(cfg: CfgNode, key: str, value: Any, source: str) -> None:
-    """Set one existing key, with the type of its default."""
+def _merge(cfg: CfgNode, key: str, value: Any, source: str, given: dict[str, str]) -> None:
+    """Set one existing key, with the type of its default, and note who has given it."""
     known = flatten(cfg)
     if key not in known:
-        raise UserError(f'{source}: unknown key "{key}"{_near(key, known)}')
+        raise UserError(f'{source}: unknown key "{key}"{hint(key) or _near(key, known)}')
+    given[key] = source
     default = known[key]
     try:
         cfg.merge_from_list([key, _coerce(key, value, default)])
@@ -162,7 +169,7 @@ def _coerce(key: str, value: Any, default: Any) -> Any:
             return repr(value)
         value = value == "True"
     if key.endswith(".CTX_INIT") and isinstance(value, bool):
-        return repr(DEFAULT_WORDS if value else "")
+        return repr((default or DEFAULT_WORDS) if value else "")
     if isinstance(default, float):
         decoded = _literal(value)
         if isinstance(decoded, int) and not isinstance(decoded, bool):

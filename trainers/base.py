@@ -7,6 +7,7 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,8 +26,6 @@ from trainers.pool import load_pool
 from trainers.precision import PRECISIONS, resolve_precision
 
 LEAST_SCALE = 2.0**-10  # of the gradient scaler; it halves with every step that is skipped
-# class-dependent buffers in checkpoints of CoOp's family; they follow from the class names
-DEAD_KEYS = ("token_prefix", "token_suffix", "token_midfix")
 
 
 class PromptTrainer(TrainerX):
@@ -35,15 +34,23 @@ class PromptTrainer(TrainerX):
     Class attributes:
         defaults: the knobs of the method with their defaults, the node `TRAINER.<NAME>`.
         learns: False for a method that is only tested.
+        upstream: keys of the published code's configuration -> the method's knob, empty where
+            none is needed; a user who writes one of them is told ours.
+        dead_keys: beginnings of keys in published checkpoints that nothing reads.
 
     Attributes:
         clip: the frozen towers.
         prompt_learner: all that is learned and saved; None for a method that learns nothing.
+        pool: the H templates of the knob `POOL`, where there is one.
     """
 
     defaults: ClassVar[dict[str, Any]] = {"PREC": "auto"}
     learns: ClassVar[bool] = True
+    upstream: ClassVar[dict[str, str]] = {}
+    # class-dependent buffers; they follow from the class names
+    dead_keys: ClassVar[tuple[str, ...]] = ("token_prefix", "token_suffix", "token_midfix")
     clip: FrozenCLIP
+    pool: list[str]
     loaded_epoch: int | None = None  # of the checkpoint that load_model has read
     prompt_learner: Any  # a module, or None
 
@@ -67,6 +74,24 @@ class PromptTrainer(TrainerX):
         """Unit text features (C, D) of the classes."""
         return self.clip.encode_prompts(*self.prompt_learner())
 
+    def images_per_pass(self, B: int) -> int:
+        """Images of a batch of B whose losses are computed at once, a bound on memory."""
+        return B
+
+    def backward(self, terms: dict[str, Tensor]) -> None:
+        """Add the gradients of the loss terms to the parameters."""
+        self.scaled(terms["loss"]).backward()
+
+    @cached_property
+    def teachers(self) -> Tensor:
+        """Unit features (H, C, D) of the pool's prompts, encoded on first use."""
+        return self.clip.encode_templates(self.pool, self.dm.dataset.classnames)
+
+    @cached_property
+    def hand_made(self) -> Tensor:
+        """Unit class features (C, D) of the pool: the unit mean over its prompts."""
+        return nn.functional.normalize(self.teachers.mean(dim=0), dim=-1)
+
     # ---- configuration ------------------------------------------------------------------
 
     @classmethod
@@ -80,20 +105,21 @@ class PromptTrainer(TrainerX):
         cfg.TRAINER[cls.node()] = CfgNode(cls.defaults)
 
     @classmethod
-    def fingerprint(cls, cfg: CfgNode) -> dict[str, str]:
+    def fingerprint(cls, cfg: CfgNode) -> dict[str, Any]:
         """What a run depends on beside its settings: content of files, and the precision.
 
         Raises:
             MethodError: a file is missing or broken, or the precision does not fit the device.
         """
-        found = {"BACKBONE_DIGEST": weights_digest(cfg.MODEL.BACKBONE.NAME)}
+        found: dict[str, Any] = {"BACKBONE_DIGEST": weights_digest(cfg.MODEL.BACKBONE.NAME)}
         knobs = cfg.TRAINER[cls.node()]
         device = "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu"
         node = f"TRAINER.{cls.node()}"
         found["PRECISION"] = resolve_precision(knobs.PREC, device, node).name
         if "POOL" in knobs:
-            templates = "\n".join(load_pool(knobs.POOL, cfg.DATASET.NAME))
-            found["POOL_DIGEST"] = hashlib.sha256(templates.encode()).hexdigest()[:12]
+            pool = load_pool(knobs.POOL, cfg.DATASET.NAME)
+            found["POOL_DIGEST"] = hashlib.sha256("\n".join(pool).encode()).hexdigest()[:12]
+            found["POOL_SIZE"] = len(pool)
         return found
 
     @property
@@ -102,12 +128,15 @@ class PromptTrainer(TrainerX):
         return self.cfg.TRAINER[self.node()]
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse bad knobs before anything heavy loads.
+        """Refuse bad knobs, and read the pool, before anything heavy loads.
 
         Raises:
             MethodError: naming the key, its value and what was expected.
         """
         self.require(cfg, "PREC", lambda v: v in PRECISIONS, f"one of: {', '.join(PRECISIONS)}")
+        knobs = cfg.TRAINER[self.node()]
+        if "POOL" in knobs:
+            self.pool = load_pool(knobs.POOL, cfg.DATASET.NAME)
 
     @classmethod
     def require(cls, cfg: CfgNode, key: str, holds: Any, expected: str) -> None:
@@ -157,31 +186,45 @@ class PromptTrainer(TrainerX):
             FloatingPointError: a loss term is not finite; the message gives all terms.
         """
         images, label = self.parse_batch_train(batch)
-        logits, terms = self.losses(self.clip.encode_image(images), label)
-        summary = {name: term.item() for name, term in terms.items()}
-        if not all(torch.isfinite(term) for term in terms.values()):
-            values = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
-            raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {values}.")
-        self.model_backward_and_update(terms["loss"])
+        features = self.clip.encode_image(images)  # (B, D)
+        B = len(label)
+        size = self.images_per_pass(B)
+        summary: dict[str, float] = {}
+        logits = []
+        self.model_zero_grad()
+        for part, part_label in zip(features.split(size), label.split(size), strict=True):
+            part_logits, terms = self.losses(part, part_label)
+            # terms are means over images, so that those of the parts add up to the batch's
+            terms = {name: term * (len(part) / B) for name, term in terms.items()}
+            for name, term in terms.items():
+                summary[name] = summary.get(name, 0.0) + term.item()
+            if not all(torch.isfinite(term) for term in terms.values()):
+                values = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
+                raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {values}.")
+            self.backward(terms)
+            logits.append(part_logits.detach())
+        self.model_update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {**summary, "acc": compute_accuracy(logits, label)[0].item()}
+        return {**summary, "acc": compute_accuracy(torch.cat(logits), label)[0].item()}
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Images and labels on the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
-    def model_backward_and_update(self, loss: Tensor, names: Any = None) -> None:
-        """Backward and optimiser step, with the gradient scaler where there is one.
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as its gradient is taken: times the gradient scaler's factor, if any."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def model_update(self, names: Any = None) -> None:
+        """Optimiser step, with the gradient scaler where there is one.
 
         Raises:
             FloatingPointError: gradients overflow at any scale, so that no step was made for long.
         """
         if self.scaler is None:
-            super().model_backward_and_update(loss, names)
+            super().model_update(names)
             return
-        self.model_zero_grad(names)
-        self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
         self.scaler.update()
         if self.scaler.get_scale() < LEAST_SCALE:
@@ -198,10 +241,14 @@ class PromptTrainer(TrainerX):
         super().set_model_mode(mode, names)
 
     def model_inference(self, input: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, 3, R, R); class features are computed once per evaluation."""
+        """Logits (B, C) of images (B, 3, R, R)."""
+        return self.predict(self.clip.encode_image(input))
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of unit image features (B, D); class features are kept until trained on."""
         if self._cached_class_features is None:
             self._cached_class_features = self.class_features()
-        return self.logits(self.clip.encode_image(input), self._cached_class_features)
+        return self.logits(features, self._cached_class_features)
 
     # ---- checkpoints --------------------------------------------------------------------
 
@@ -226,11 +273,15 @@ class PromptTrainer(TrainerX):
         self._check_training(Path(directory) / "config.yaml")
         checkpoint = load_checkpoint(str(path))
         self._check_fits(checkpoint, path)
-        state = {k: v for k, v in checkpoint["state_dict"].items() if k not in DEAD_KEYS}
+        state = self._alive(checkpoint["state_dict"])
         print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint["epoch"]})')
         self.prompt_learner.load_state_dict(state)
         self.loaded_epoch = int(checkpoint["epoch"])
         self._cached_class_features = None
+
+    def _alive(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The entries of a checkpoint that are not dead."""
+        return {key: value for key, value in state.items() if not key.startswith(self.dead_keys)}
 
     def _check_training(self, path: Path) -> None:
         """Refuse what a checkpoint's shapes do not tell: another backbone, position or classes."""
@@ -266,10 +317,11 @@ class PromptTrainer(TrainerX):
                 f"use --trainer {trainer} or another --model-dir"
             )
         wanted = {k: tuple(v.shape) for k, v in self.prompt_learner.state_dict().items()}
-        found = {k: tuple(v.shape) for k, v in checkpoint["state_dict"].items()}
+        state = self._alive(checkpoint["state_dict"])
+        found = {k: tuple(v.shape) for k, v in state.items()}
         wrong = [
             f"{key} is {found.get(key, 'not there')}, expected {wanted.get(key, 'no such key')}"
-            for key in sorted(wanted.keys() | found.keys() - set(DEAD_KEYS))
+            for key in sorted(wanted.keys() | found.keys())
             if found.get(key) != wanted.get(key)
         ]
         if wrong:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 from yacs.config import CfgNode
 
@@ -12,28 +14,40 @@ from trainers.prompt_learner import POSITIONS, PromptLearner, context_words
 
 
 class SoftPromptTrainer(PromptTrainer):
-    """Base of the methods that learn the context vectors of one `PromptLearner`."""
+    """Base of the methods that learn the context vectors of one `PromptLearner`.
+
+    Class attributes:
+        right_align: see `PromptLearner`.
+    """
+
+    right_align: ClassVar[bool] = False
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a bad context length or position."""
         super().check_cfg(cfg)
         self.require(cfg, "N_CTX", lambda v: v >= 1, "at least 1")
-        self.require(
-            cfg, "CLASS_TOKEN_POSITION", lambda v: v in POSITIONS, f"one of: {', '.join(POSITIONS)}"
-        )
+        if "CLASS_TOKEN_POSITION" in cfg.TRAINER[self.node()]:
+            expected = f"one of: {', '.join(POSITIONS)}"
+            self.require(cfg, "CLASS_TOKEN_POSITION", lambda v: v in POSITIONS, expected)
+
+    def start_words(self) -> str:
+        """The words from which the context starts; empty for a random start."""
+        return context_words(self.knobs.CTX_INIT)
 
     def build_prompts(self, clip: FrozenCLIP, classnames: list[str]) -> nn.Module | None:
         """The context vectors, as the knobs describe them."""
         knobs = self.knobs
+        class_specific = knobs.get("CSC", False)
         learner = PromptLearner(
             clip.text,
             classnames,
             n_ctx=knobs.N_CTX,
-            words=context_words(knobs.CTX_INIT),
-            class_specific=knobs.CSC,
-            position=knobs.CLASS_TOKEN_POSITION,
+            words=self.start_words(),
+            class_specific=class_specific,
+            position=knobs.get("CLASS_TOKEN_POSITION", "end"),
+            right_align=self.right_align,
         )
-        kind = "class-specific contexts" if knobs.CSC else "a generic context"
+        kind = "class-specific contexts" if class_specific else "a generic context"
         print(f"Initializing {kind}")
         print(f'Initial context: "{learner.words}"')
         given = f" (N_CTX {knobs.N_CTX} is not used)" if learner.n_ctx != knobs.N_CTX else ""

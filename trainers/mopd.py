@@ -6,8 +6,6 @@ the image feature and picks K teachers for each image.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,8 +13,11 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.clip_model import FrozenCLIP
-from trainers.coop import SoftPromptTrainer
-from trainers.pool import check_num_teachers, load_pool
+from trainers.coop import CoOp, SoftPromptTrainer
+from trainers.errors import MethodError
+from trainers.gates import GATES, LEARNED, Gate
+from trainers.losses import distillation
+from trainers.pool import check_num_teachers
 
 
 @TRAINER_REGISTRY.register()
@@ -26,73 +27,76 @@ class MoPD(SoftPromptTrainer):
     Knobs (`TRAINER.MOPD`): `N_CTX`, `CTX_INIT`, `CSC`, `CLASS_TOKEN_POSITION`, `PREC` as CoOp;
     `POOL`, a name under configs/pools or a path; `NUM_TEACHERS`, K; `TEMPERATURE`, T of the
     distillation; `ALPHA`, weight of the classification loss; `BETA`, weight of the selection
-    loss. At test time only the soft prompt is used.
+    loss; `GATE`, a key of `trainers.gates.GATES`; `GATE_NOISE`, standard deviation of noise on the
+    choice of teachers; `GATE_WARMUP`, epochs in which all H teachers are used. At test time only
+    the soft prompt is used.
     """
 
     defaults = {
+        **CoOp.defaults,
         "N_CTX": 4,
         "CTX_INIT": "a photo of a",
-        "CSC": False,
-        "CLASS_TOKEN_POSITION": "end",
-        "PREC": "auto",
         "POOL": "paper",
         "NUM_TEACHERS": 3,
         "TEMPERATURE": 1.0,
         "ALPHA": 0.8,
         "BETA": 0.1,
+        "GATE": "learned",
+        "GATE_NOISE": 0.0,
+        "GATE_WARMUP": 0,
+    }
+    upstream = {
+        **{f"TRAINER.COOP.{key}": key for key in CoOp.defaults},
+        "TRAINER.COOP.W": "ALPHA",
+        "TRAINER.COOP.W2": "BETA",
+        "LOSS.T": "TEMPERATURE",
+        "LOSS.num_prompts": "NUM_TEACHERS",
     }
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse bad knobs, and read the pool before anything heavy loads."""
+        """Refuse bad knobs before anything heavy loads."""
         super().check_cfg(cfg)
-        self.require(cfg, "TEMPERATURE", lambda v: v > 0, "a number above 0")
+        self.require(cfg, "TEMPERATURE", lambda v: 0 < v < float("inf"), "a number above 0")
         self.require(cfg, "ALPHA", lambda v: 0 <= v <= 1, "a weight from 0 to 1")
-        self.require(cfg, "BETA", lambda v: v >= 0, "a weight of at least 0")
-        knobs = cfg.TRAINER[self.node()]
-        self.pool = load_pool(knobs.POOL, cfg.DATASET.NAME)
-        key = f"TRAINER.{self.node()}.NUM_TEACHERS"
-        check_num_teachers(knobs.NUM_TEACHERS, self.pool, knobs.POOL, key)
+        for key in ("BETA", "GATE_NOISE"):
+            self.require(cfg, key, lambda v: 0 <= v < float("inf"), "a number of at least 0")
+        self.require(cfg, "GATE_WARMUP", lambda v: v >= 0, "a number of epochs, at least 0")
+        self.require(cfg, "GATE", lambda v: v in GATES, f"one of: {', '.join(GATES)}")
+        knobs, node = cfg.TRAINER[self.node()], f"TRAINER.{self.node()}"
+        check_num_teachers(knobs.NUM_TEACHERS, self.pool, knobs.POOL, f"{node}.NUM_TEACHERS")
+        for key in ("GATE_NOISE", "GATE_WARMUP"):
+            if knobs[key] and knobs.GATE not in LEARNED:
+                raise MethodError(
+                    f"{node}.{key} is {knobs[key]}, which is for a learned gate, but {node}.GATE "
+                    f"is {knobs.GATE}: set {key} 0, or GATE {' or '.join(LEARNED)}"
+                )
 
     def build_prompts(self, clip: FrozenCLIP, classnames: list[str]) -> nn.Module | None:
-        """The soft prompt, and the gate, zero at the start."""
+        """The soft prompt, and the gate where it is learned."""
         learner = super().build_prompts(clip, classnames)
         assert learner is not None
-        learner.gate = nn.Parameter(torch.zeros(clip.embed_dim, len(self.pool)))  # (D, H)
+        knobs = self.knobs
+        self.gate = Gate(knobs.GATE, knobs.NUM_TEACHERS, knobs.GATE_NOISE, knobs.GATE_WARMUP)
+        gate = self.gate.parameter(clip.embed_dim, len(self.pool))
+        learner.register_parameter("gate", gate)
         return learner
-
-    @cached_property
-    def teachers(self) -> Tensor:
-        """Unit features (H, C, D) of the hard prompts; only training needs them."""
-        return self.clip.encode_templates(self.pool, self.dm.dataset.classnames)
 
     def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Student logits (B, C) and the terms loss, ce, mpd, mps."""
         knobs = self.knobs
         student = self.logits(features, self.class_features())  # (B, C)
         teachers = self.clip.logit_scale * torch.einsum("bd,hcd->bhc", features, self.teachers)
-        weights, picked = pick_teachers(features @ self.prompt_learner.gate, knobs.NUM_TEACHERS)
+        weight, generator = self.prompt_learner.gate, self.step_generator()
+        weights, picked = self.gate.pick(weight, features, teachers, label, self.epoch, generator)
         mpd, mps = mixture_losses(student, teachers, weights, picked, label, knobs.TEMPERATURE)
         ce = F.cross_entropy(student, label)
         loss = knobs.ALPHA * ce + (1 - knobs.ALPHA) * mpd + knobs.BETA * mps
         return student, {"loss": loss, "ce": ce, "mpd": mpd, "mps": mps}
 
-
-def pick_teachers(gate_logits: Tensor, num_teachers: int) -> tuple[Tensor, Tensor]:
-    """Pick K of H teachers for each image, the ones with the highest gate logits.
-
-    Ties go to the lowest index, on every device: at the start the gate is zero, and the first K
-    teachers of the pool are picked.
-
-    Args:
-        gate_logits: (B, H).
-        num_teachers: K, 1 <= K <= H.
-
-    Returns:
-        weights (B, K), softmax over the picked ones, and their indices (B, K).
-    """
-    # a stable sort, because the tie order of topk differs from device to device
-    values, order = gate_logits.sort(dim=-1, descending=True, stable=True)  # (B, H)
-    return values[:, :num_teachers].softmax(dim=-1), order[:, :num_teachers]
+    def step_generator(self) -> torch.Generator:
+        """Random numbers of this step alone: a resume repeats them, no other draw moves them."""
+        step = self.epoch * max(self.num_batches, 1) + self.batch_idx
+        return torch.Generator().manual_seed((self.cfg.SEED * 1_000_003 + step) % 2**63)
 
 
 def mixture_losses(
@@ -122,9 +126,7 @@ def mixture_losses(
     B, K = picked.shape
     C = student.shape[-1]
     teachers = teachers.gather(1, picked[..., None].expand(-1, -1, C))  # (B, K, C)
-    log_p = F.log_softmax(teachers / temperature, dim=-1)  # (B, K, C)
-    log_q = F.log_softmax(student / temperature, dim=-1)[:, None]  # (B, 1, C)
-    kl = temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1)  # (B, K)
+    kl = distillation(student[:, None], teachers, temperature)  # (B, K)
     labels = label[:, None].expand(B, K)
     ce = F.cross_entropy(teachers.transpose(1, 2), labels, reduction="none")  # (B, K)
     return (weights * kl).sum(dim=-1).mean(), (weights * ce).sum(dim=-1).mean()

@@ -32,6 +32,8 @@ class PromptLearner(nn.Module):
             empty for a random start, normal(0, 0.02).
         class_specific: one context for each class instead of one for all.
         position: where the class name stands, one of `POSITIONS`.
+        right_align: the words fill the last of `n_ctx` slots, zeros come before (ProGrad): as many
+            tokens as there are words; tokens beyond (a comma is one) stay fixed, before the name.
 
     Raises:
         MethodError: a prompt does not fit, or a setting is out of range.
@@ -49,15 +51,18 @@ class PromptLearner(nn.Module):
         words: str = "",
         class_specific: bool = False,
         position: str = "end",
+        right_align: bool = False,
     ):
         super().__init__()
         if position not in POSITIONS:
             raise MethodError(
                 f'CLASS_TOKEN_POSITION is "{position}", expected one of: {", ".join(POSITIONS)}'
             )
-        ctx = _start_context(tower, n_ctx, words)  # (M, W)
+        ctx, fixed = _start_context(tower, n_ctx, words, right_align)  # (M, W)
+        assert position == "end" or not fixed, "tokens before the name need it at the end"
         self.n_ctx = ctx.shape[0]
-        self.words = words or " ".join(["X"] * n_ctx)
+        empty = n_ctx - len(words.split()) if right_align or not words else 0
+        self.words = " ".join([*["X"] * empty, *words.split()])
         C, W = len(classnames), tower.width
         if class_specific:
             per_class = (C, self.n_ctx, W)
@@ -65,11 +70,13 @@ class PromptLearner(nn.Module):
         self.ctx = nn.Parameter(ctx)
         shared = {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[position]
         self.shared = 0 if class_specific else shared  # context tokens that all classes share
-        self._lay_out(tower, [plain_name(name) for name in classnames], position)
+        self._lay_out(tower, [plain_name(name) for name in classnames], position, fixed)
 
-    def _lay_out(self, tower: TextTower, names: list[str], position: str) -> None:
+    def _lay_out(
+        self, tower: TextTower, names: list[str], position: str, before: list[int]
+    ) -> None:
         """Token vectors that stay fixed, and which of them stands where (buffers, not saved)."""
-        tails = [[*encode(f"{name}."), end_token()] for name in names]  # name . [end]
+        tails = [[*before, *encode(f"{name}."), end_token()] for name in names]  # name . [end]
         for name, tail in zip(names, tails, strict=True):
             check_fits(1 + self.n_ctx + len(tail), name, tower.context_length)
         # rows of `assemble`'s table: the tails of all classes, then the context
@@ -102,7 +109,16 @@ class PromptLearner(nn.Module):
         return self.assemble(self.ctx)
 
     def assemble(self, ctx: Tensor) -> tuple[Tensor, Tensor, Layout]:
-        """As `forward`, for a context other than the learned one, of the same shape."""
+        """As `forward`, for a context other than the learned one.
+
+        Args:
+            ctx: of the shape of `self.ctx`, or (G, M, W) generic contexts, one for each of G sets
+                of prompts: the prefix is (G, P, W) then.
+        """
+        if ctx.dim() == 3 and self.ctx.dim() == 2:
+            assert self.shared == self.n_ctx, "a context for each set needs the name at the end"
+            prefix = torch.cat([self.start.expand(len(ctx), -1, -1), ctx], dim=1)
+            return prefix, self.tails[self.index], self.layout
         prefix = torch.cat([self.start, ctx[: self.shared]]) if self.shared else self.start
         table = torch.cat([self.tails, ctx.reshape(-1, ctx.shape[-1])])
         return prefix, table[self.index], self.layout
@@ -115,12 +131,24 @@ def context_words(value: str | bool) -> str:
     return plain_name(value).strip()
 
 
-def _start_context(tower: TextTower, n_ctx: int, words: str) -> Tensor:
-    """Context vectors (M, W) to start from: of the words, else random."""
+def _start_context(
+    tower: TextTower, n_ctx: int, words: str, right_align: bool
+) -> tuple[Tensor, list[int]]:
+    """Context vectors (M, W) to start from: of the words, else random; and ids that are left."""
     if not words:
         if n_ctx < 1:
             raise MethodError(f"N_CTX is {n_ctx}, expected at least 1 context token")
-        return torch.empty(n_ctx, tower.width).normal_(std=0.02)
-    ids = torch.tensor(encode(words), device=tower.token_embedding.weight.device)
+        return torch.empty(n_ctx, tower.width).normal_(std=0.02), []
+    ids = encode(words)
+    count = len(words.split()) if right_align else len(ids)
     with torch.no_grad():
-        return tower.token_embedding(ids).float().cpu()
+        table = tower.token_embedding.weight
+        ctx = table[torch.tensor(ids[:count], device=table.device)].float().cpu()
+    if not right_align:
+        return ctx, []
+    if n_ctx < count:
+        raise MethodError(
+            f'N_CTX is {n_ctx}, but the context starts from {count} words ("{words}"): '
+            f"set N_CTX {count} or more"
+        )
+    return torch.cat([torch.zeros(n_ctx - count, tower.width), ctx]), ids[count:]

@@ -49,7 +49,7 @@ class TextTower(nn.Module):
     """The text half of a `clip` model: the only text encoder of this project.
 
     Symbols: C classes, P shared tokens, S tokens of a class after them, T the sum of all S,
-    N = P + T, W text width, D joint width.
+    N = P + T, W text width, D joint width; G sets of prompts, where each image has its own.
 
     Args:
         clip_model: a model built by OpenAI's `clip`; its text modules are taken over.
@@ -84,28 +84,31 @@ class TextTower(nn.Module):
         return self.positional_embedding.shape[1]
 
     def forward(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
-        """Encode C prompts that start alike.
+        """Encode C prompts that start alike, or G such sets at once.
 
         Args:
-            prefix: (P, W) token vectors that all classes share, P >= 1 (the start token).
+            prefix: (P, W) token vectors that all classes share, P >= 1 (the start token);
+                (G, P, W) for a prefix of each set.
             suffix: (T, W) token vectors of each class after the prefix, up to its end token,
-                packed as `layout` says.
+                packed as `layout` says; (G, T, W) if they differ between sets.
             layout: where each class' tokens are.
 
         Returns:
-            (C, D) features in float32, not normalised, in the order of the classes.
+            (C, D) or (G, C, D) features in float32, not normalised, in the order of the classes.
         """
-        P = prefix.shape[0]
+        P = prefix.shape[-2]
         pos = self.positional_embedding.float()  # (77, W)
         own = [pos[P : P + S].repeat(C, 1) for C, S in layout.groups]  # (C*S, W) each
-        x = torch.cat([prefix, suffix]) + torch.cat([pos[:P], *own])  # (N, W)
-        x = x.to(self.dtype)
+        suffix = suffix.expand(*prefix.shape[:-2], -1, -1)
+        x = torch.cat([prefix, suffix], dim=-2) + torch.cat([pos[:P], *own])  # (.., N, W)
+        x = x.to(self.dtype).reshape(-1, *x.shape[-2:])  # (G, N, W)
         for block in self.blocks[:-1]:
             x = x + self._attend(block, block.ln_1(x), P, layout)
             x = x + block.mlp(block.ln_2(x))
-        x = self._last_block(x, P, layout)  # (C, W)
-        x = self.ln_final(x).to(self.dtype) @ self.text_projection  # (C, D)
-        return x.float()[layout.places()]
+        x = self._last_block(x, P, layout)  # (G, C, W)
+        x = self.ln_final(x).to(self.dtype) @ self.text_projection  # (G, C, D)
+        x = x.float()[:, layout.places()]
+        return x.reshape(*prefix.shape[:-2], *x.shape[-2:])
 
     @torch.no_grad()
     def encode_tokens(self, tokens: list[list[int]], chunk: int = 512) -> Tensor:
@@ -131,46 +134,47 @@ class TextTower(nn.Module):
         return torch.cat(features)
 
     def _split(self, x: Tensor, C: int) -> Tensor:
-        """(C*S, W) -> (C, heads, S, W/heads)."""
-        return x.reshape(C, -1, self.heads, self.width // self.heads).transpose(1, 2)
+        """(G, C*S, W) -> (G, C, heads, S, W/heads)."""
+        return x.unflatten(1, (C, -1)).unflatten(-1, (self.heads, -1)).transpose(2, 3)
 
     def _keys(self, x: Tensor, P: int, rows: slice, C: int) -> Tensor:
-        """Keys or values of C classes at `rows` of x (N, W) -> (C, heads, P+S, W/heads)."""
-        shared = self._split(x[:P], 1).expand(C, -1, -1, -1)  # (C, heads, P, W/heads)
-        return torch.cat([shared, self._split(x[rows], C)], dim=2)
+        """Keys or values of C classes at `rows` of x (G, N, W) -> (G*C, heads, P+S, W/heads)."""
+        shared = self._split(x[:, :P], 1).expand(-1, C, -1, -1, -1)  # (G, C, heads, P, W/heads)
+        return torch.cat([shared, self._split(x[:, rows], C)], dim=3).flatten(0, 1)
 
     def _attend(self, block: Any, h: Tensor, P: int, layout: Layout) -> Tensor:
-        """Causal attention over the packed tokens (N, W) -> (N, W)."""
+        """Causal attention over the packed tokens (G, N, W) -> (G, N, W)."""
+        G = h.shape[0]
         q, k, v = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)
-        heads = [self._split(t[:P], 1) for t in (q, k, v)]  # (1, heads, P, W/heads) each
-        out = [F.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)]
+        shared = [self._split(t[:, :P], 1).flatten(0, 1) for t in (q, k, v)]  # (G, heads, P, ..)
+        out = [F.scaled_dot_product_attention(shared[0], shared[1], shared[2], is_causal=True)]
         for rows, C, S in _groups(P, layout):
             # token i of a class sees the whole prefix and its own tokens up to i
             causal = torch.ones(S, P + S, dtype=torch.bool, device=h.device).tril(P)
             keys, values = self._keys(k, P, rows, C), self._keys(v, P, rows, C)
-            queries = self._split(q[rows], C)  # (C, heads, S, W/heads)
+            queries = self._split(q[:, rows], C).flatten(0, 1)  # (G*C, heads, S, W/heads)
             out.append(F.scaled_dot_product_attention(queries, keys, values, attn_mask=causal))
-        packed = [t.transpose(1, 2).reshape(-1, self.width) for t in out]
-        return block.attn.out_proj(torch.cat(packed))
+        packed = [t.transpose(1, 2).reshape(G, -1, self.width) for t in out]
+        return block.attn.out_proj(torch.cat(packed, dim=1))
 
     def _last_block(self, x: Tensor, P: int, layout: Layout) -> Tensor:
-        """The last block for the end positions only: (N, W) -> (C, W)."""
+        """The last block for the end positions only: (G, N, W) -> (G, C, W)."""
         block, W = self.blocks[-1], self.width
         h, weight, bias = block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias
-        k, v = F.linear(h, weight[W:], bias[W:]).chunk(2, -1)  # (N, W) each
+        k, v = F.linear(h, weight[W:], bias[W:]).chunk(2, -1)  # (G, N, W) each
         out = []
         for rows, C, S in _groups(P, layout):
             ends = slice(rows.start + S - 1, rows.stop, S)
-            queries = self._split(F.linear(h[ends], weight[:W], bias[:W]), C)
+            queries = self._split(F.linear(h[:, ends], weight[:W], bias[:W]), C).flatten(0, 1)
             keys, values = self._keys(k, P, rows, C), self._keys(v, P, rows, C)
-            seen = F.scaled_dot_product_attention(queries, keys, values)  # (C, heads, 1, W/heads)
-            out.append(x[ends] + block.attn.out_proj(seen.reshape(C, W)))
-        y = torch.cat(out)  # (C, W)
+            seen = F.scaled_dot_product_attention(queries, keys, values)  # (G*C, heads, 1, W/heads)
+            out.append(x[:, ends] + block.attn.out_proj(seen.reshape(-1, C, W)))
+        y = torch.cat(out, dim=1)  # (G, C, W)
         return y + block.mlp(block.ln_2(y))
 
 
 def _groups(P: int, layout: Layout) -> Iterator[tuple[slice, int, int]]:
-    """Rows of the packed tokens, classes C and tokens of each S, for each group."""
+    """Rows of the packed tokens, classes C and tokens of each S, for each length."""
     start = P
     for C, S in layout.groups:
         yield slice(start, start + C * S), C, S

@@ -230,7 +230,7 @@ class TrainerBase:
             if not osp.exists(path):
                 epochs = ", ".join(map(str, ckpt.saved_epochs(folder))) or "none"
                 raise MissingFileError(f"No model at {path} (epochs stored there: {epochs})")
-            checkpoint = ckpt.load_training_checkpoint(path)
+            checkpoint = ckpt.load_training_checkpoint(path, resume=False)
             val_result = checkpoint.get("val_result")
             shown = "none" if val_result is None else f"{val_result:.1f}"
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={shown})")

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .errors import CheckpointError, MissingFileError
+from .foreign import Refused, read_weights
 from .tools import atomic_open, mkdir_if_missing
 
 __all__ = ["load_checkpoint", "resume_from_checkpoint", "save_checkpoint"]
@@ -95,10 +96,13 @@ def save_checkpoint(
 def load_checkpoint(fpath: str | os.PathLike | None) -> dict[str, Any]:
     """Return the content of a checkpoint; no code in the file is ever run.
 
+    Of a file that holds Python objects, as those of upstream Dassl do, only weights and epoch are
+    returned, marked with ``"foreign": True``.
+
     Raises:
         ValueError: the path is None.
         MissingFileError: there is no such file.
-        CheckpointError: the file is truncated, damaged, or holds pickled objects.
+        CheckpointError: the file is truncated, damaged, or names code that weights do not need.
     """
     if fpath is None:
         raise ValueError("File path is None")
@@ -112,21 +116,23 @@ def load_checkpoint(fpath: str | os.PathLike | None) -> dict[str, Any]:
     except (PermissionError, IsADirectoryError, MemoryError):
         raise
     except Exception as error:  # what a damaged file raises depends on where it is damaged
+        if isinstance(error, pickle.UnpicklingError):
+            return _load_foreign(os.fspath(fpath))
         print(f'Unable to load checkpoint from "{fpath}"')
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-            raise CheckpointError(_foreign_report(os.fspath(fpath), str(error))) from error
         raise CheckpointError(_damage_report(os.fspath(fpath))) from error
 
 
-def _foreign_report(fpath: str, error: str) -> str:
-    found = re.search(r"GLOBAL (\S+)", error)
-    return (
-        f'Checkpoint "{fpath}" holds Python objects ({found[1] if found else "pickled code"}), as '
-        "files of upstream Dassl do. They are not loaded, because loading them can run code. "
-        "If you trust the file, reduce it to weights and epoch once:\n"
-        f"  python -c \"import torch; path = '{fpath}'; c = torch.load(path, 'cpu', "
-        "weights_only=False); torch.save({k: c[k] for k in ('state_dict', 'epoch')}, path)\""
-    )
+def _load_foreign(fpath: str) -> dict[str, Any]:
+    """Weights and epoch of a file with Python objects; they are left out, not built."""
+    try:
+        found = read_weights(fpath)
+    except Refused as error:
+        raise CheckpointError(f'Checkpoint "{fpath}" {error}') from error
+    except Exception as error:
+        print(f'Unable to load checkpoint from "{fpath}"')
+        raise CheckpointError(_damage_report(fpath)) from error
+    print(f'Note: "{fpath}" holds Python objects; only its weights and its epoch are read')
+    return found
 
 
 def _check_sums(fpath: str | os.PathLike) -> None:
@@ -216,12 +222,17 @@ def restore(
     print(f"Previous epoch: {checkpoint['epoch']}")
 
 
-def load_training_checkpoint(fpath: str) -> dict[str, Any]:
-    """Load a checkpoint to resume from; it must hold weights and an epoch."""
+def load_training_checkpoint(fpath: str, resume: bool = True) -> dict[str, Any]:
+    """Load a checkpoint of a training run, with weights and an epoch; to ``resume``, ours only."""
     checkpoint = load_checkpoint(fpath)
     if not isinstance(checkpoint, dict) or not {"state_dict", "epoch"} <= checkpoint.keys():
         raise CheckpointError(
             f'"{fpath}" is not a checkpoint of a training run: it lacks "state_dict" or "epoch".'
+        )
+    if resume and checkpoint.get("foreign"):
+        raise CheckpointError(
+            f'"{fpath}" was written by other software: its weights can be tested '
+            "(--eval-only --model-dir), but training cannot resume from it. Use another OUTPUT_DIR."
         )
     return checkpoint
 

@@ -46,8 +46,8 @@ def files(dataset: str = "shapes", trainer: str = "MoPD", config: str = "embedde
 def test_every_trainer_file_loads_and_starts_with_a_command_that_exists():
     paths = [p for p in (CONFIGS / "trainers").rglob("*.yaml") if p.name != "per_dataset.yaml"]
     found = {(p.parent.name, p.stem) for p in paths}
-    ours = ("CoOp", "MoPD", "ZeroshotCLIP")
-    assert {(name, stem) for name in ours for stem in ("embedded", "vit_b16")} <= found
+    ours = {p.parent.name for p in paths}
+    assert len(ours) >= 8 and found == {(n, stem) for n in ours for stem in ("embedded", "vit_b16")}
     for path in paths:
         cfg = settings(*files("shapes", path.parent.name, path.stem))
         assert cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()

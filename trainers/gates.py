@@ -1,0 +1,125 @@
+"""MoPD's gate: which K of the H teachers an image learns from, and with what weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# by what teachers are scored; the K with the highest scores are picked
+GATES = {
+    "learned": "the image feature times a learned matrix (the paper's gate)",
+    "dataset": "one learned vector, the same for all images",
+    "uniform": "all H teachers with equal weights",
+    "uniform_topk": "K teachers drawn for each image, with equal weights",
+    "random": "standard normal scores: K teachers drawn for each image, with random weights",
+    "oracle": "the teacher's log-probability of the true label, an upper bound for analysis",
+}
+LEARNED = ("learned", "dataset")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One way of picking teachers.
+
+    Attributes:
+        kind: a key of `GATES`.
+        num_teachers: K.
+        noise: standard deviation of normal noise on the scores when teachers are picked; their
+            weights come from the scores without it.
+        warmup: epochs at the start in which all H teachers are picked.
+    """
+
+    kind: str = "learned"
+    num_teachers: int = 3
+    noise: float = 0.0
+    warmup: int = 0
+
+    def parameter(self, embed_dim: int, H: int) -> nn.Parameter | None:
+        """What is learned, zero at the start: (D, H), or (H,) for all images, or nothing."""
+        if self.kind not in LEARNED:
+            return None
+        return nn.Parameter(torch.zeros((embed_dim, H) if self.kind == "learned" else (H,)))
+
+    def pick(
+        self,
+        weight: Tensor | None,
+        features: Tensor,
+        teachers: Tensor,
+        label: Tensor,
+        epoch: int,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Pick teachers for a batch.
+
+        Args:
+            weight: the learned parameter, see `parameter`.
+            features: (B, D) unit image features.
+            teachers: (B, H, C) logits.
+            label: (B,).
+            epoch: counted from 0, for the warm-up.
+            generator: of the CPU, so that draws are the same on every device.
+
+        Returns:
+            weights (B, K), which sum to 1, and indices (B, K) of the picked teachers.
+        """
+        B, H, _ = teachers.shape
+        everything = self.kind == "uniform" or epoch < self.warmup
+        K = H if everything else self.num_teachers
+        scores = self._scores(weight, features, teachers, label, generator)
+        noise = self._normal(teachers, generator) * self.noise if self.noise else None
+        weights, picked = pick_teachers(scores, K, noise)
+        if self.kind in ("uniform", "uniform_topk"):
+            weights = torch.full_like(weights, 1 / K)
+        return weights, picked
+
+    def _scores(
+        self,
+        weight: Tensor | None,
+        features: Tensor,
+        teachers: Tensor,
+        label: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Scores (B, H) of the teachers."""
+        B, H, _ = teachers.shape
+        if self.kind == "learned":
+            assert weight is not None
+            return features @ weight
+        if self.kind == "dataset":
+            assert weight is not None
+            return weight.expand(B, H)
+        if self.kind == "oracle":
+            labels = label[:, None, None].expand(B, H, 1)
+            return teachers.log_softmax(dim=-1).gather(-1, labels)[..., 0]
+        if self.kind == "uniform":
+            return teachers.new_zeros(B, H)
+        return self._normal(teachers, generator)
+
+    @staticmethod
+    def _normal(teachers: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers (B, H)."""
+        return torch.randn(teachers.shape[:2], generator=generator).to(teachers)
+
+
+def pick_teachers(
+    scores: Tensor, num_teachers: int, noise: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pick K of H teachers for each image, the ones with the highest scores.
+
+    Ties go to the lowest index, on every device: at the start a learned gate is zero, and the
+    first K teachers of the pool are picked.
+
+    Args:
+        scores: (B, H), the gate's logits.
+        num_teachers: K, 1 <= K <= H.
+        noise: (B, H), added to the scores for the choice, not for the weights.
+
+    Returns:
+        weights (B, K), softmax of the picked scores, and their indices (B, K).
+    """
+    # a stable sort, because the tie order of topk differs from device to device
+    ranked = scores if noise is None else scores + noise
+    picked = ranked.argsort(dim=-1, descending=True, stable=True)[:, :num_teachers]  # (B, K)
+    return scores.gather(-1, picked).softmax(dim=-1), picked

@@ -1,0 +1,47 @@
+"""KgCoOp (Yao et al. 2023): stay close to the hand-made prompt."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.base import PromptTrainer
+from trainers.coop import SoftPromptTrainer
+
+
+@TRAINER_REGISTRY.register()
+class KgCoOp(SoftPromptTrainer):
+    """loss = ce + W * score, score = 1 - mean cosine of learned and hand-made class features.
+
+    Learned: `ctx`. Knobs (`TRAINER.KGCOOP`): `N_CTX`, `CTX_INIT`, `PREC` as CoOp; `W`; `POOL`, the
+    hand-made prompts: "kgcoop" for the one template of each dataset.
+    """
+
+    defaults = {
+        "N_CTX": 4,
+        "CTX_INIT": "a photo of a",
+        "PREC": "auto",
+        "W": 8.0,
+        "POOL": "kgcoop",
+    }
+    upstream = {
+        **{f"TRAINER.COOP.{key}": key for key in ("N_CTX", "CTX_INIT", "PREC", "W")},
+        "TRAINER.COCOOP.PREC": "PREC",  # the published code reads its precision there
+    }
+    # modules that the published code builds, saves and never uses
+    dead_keys = (*PromptTrainer.dead_keys, "bias_vectors", "meta_net.")
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse bad knobs."""
+        super().check_cfg(cfg)
+        self.require(cfg, "W", lambda v: 0 <= v < float("inf"), "a number of at least 0")
+
+    def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (B, C) and the terms loss, ce, score."""
+        classes = self.class_features()  # (C, D)
+        logits = self.logits(features, classes)
+        ce = F.cross_entropy(logits, label)
+        score = 1 - F.cosine_similarity(classes, self.hand_made, dim=-1, eps=1e-7).mean()
+        return logits, {"loss": ce + self.knobs.W * score, "ce": ce, "score": score}

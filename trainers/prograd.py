@@ -1,0 +1,81 @@
+"""ProGrad (Zhu et al. 2023): keep the part of the gradient that zero-shot CLIP agrees with."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.coop import SoftPromptTrainer
+
+TEMPLATE = "template"  # value of CTX_INIT
+
+
+@TRAINER_REGISTRY.register()
+class ProGrad(SoftPromptTrainer):
+    """Descend along the gradient of CE, projected where the one of kl opposes it.
+
+    kl is the cross-entropy from zero-shot CLIP to the student; its own gradient is never added.
+    Learned: `ctx`. Knobs (`TRAINER.PROGRAD`): `N_CTX`; `CTX_INIT`, words in the last of the N_CTX
+    tokens ("template" or True: those of the hand-made prompt), or empty for a random start; `PREC`;
+    `POOL`, the hand-made prompts of the teacher; `T`, temperature of kl; `LAMBDA`, the share of the
+    opposing part that is removed.
+    """
+
+    defaults = {
+        "N_CTX": 16,
+        "CTX_INIT": TEMPLATE,
+        "PREC": "auto",
+        "POOL": "prograd",
+        "T": 1.0,
+        "LAMBDA": 1.0,
+    }
+    upstream = {
+        **{f"TRAINER.COOP.{key}": key for key in ("N_CTX", "CTX_INIT", "PREC")},
+        "LOSS.T": "T",
+        "LOSS.LAMBDA": "LAMBDA",
+        **dict.fromkeys(("LOSS.NAME", "LOSS.GM", "LOSS.ALPHA"), ""),
+    }
+    right_align = True
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse bad knobs."""
+        super().check_cfg(cfg)
+        self.require(cfg, "T", lambda v: 0 < v < float("inf"), "a number above 0")
+        self.require(cfg, "LAMBDA", lambda v: 0 <= v < float("inf"), "a number of at least 0")
+
+    def start_words(self) -> str:
+        """Words of CTX_INIT; those of the hand-made prompt end where the class name begins."""
+        if self.knobs.CTX_INIT != TEMPLATE:
+            return super().start_words()
+        return self.pool[0].partition("{}")[0].strip()
+
+    def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Student logits (B, C) and the terms loss (the cross-entropy) and kl."""
+        T = self.knobs.T
+        student = self.logits(features, self.class_features())
+        teacher = self.logits(features, self.hand_made)
+        kl = T**2 * F.cross_entropy(student / T, (teacher / T).softmax(dim=-1))
+        return student, {"loss": F.cross_entropy(student, label), "kl": kl}
+
+    def backward(self, terms: dict[str, Tensor]) -> None:
+        """Gradient of each parameter: `project` of the two losses' gradients."""
+        learned = list(self.prompt_learner.parameters())
+        ce = torch.autograd.grad(self.scaled(terms["loss"]), learned, retain_graph=True)
+        kl = torch.autograd.grad(self.scaled(terms["kl"]), learned)
+        for parameter, ce_grad, kl_grad in zip(learned, ce, kl, strict=True):
+            parameter.grad = project(ce_grad, kl_grad, self.knobs.LAMBDA)
+
+
+def project(ce_grad: Tensor, kl_grad: Tensor, lambda_: float) -> Tensor:
+    """`ce_grad` without `lambda_` times its part against `kl_grad` (ProGrad's rule).
+
+    Both are read as one vector each; where their cosine is not negative, or one of them is zero,
+    `ce_grad` is returned as it is.
+    """
+    dot = (ce_grad * kl_grad).sum()
+    if not dot < 0:
+        return ce_grad
+    return ce_grad - lambda_ * dot / kl_grad.square().sum() * kl_grad
