@@ -28,7 +28,7 @@ CONFIGS = REPOSITORY / "configs"
         (("TRAINER.MOPD.ALPHA", "much"), ["TRAINER.MOPD.ALPHA is 'much', expected a number"]),
         (("TRAINER.MOPD.ALPHA", "1.5"), ["TRAINER.MOPD.ALPHA is 1.5, expected a weight from 0"]),
         (("TRAINER.MOPD.TEMPERATURE", "0"), ["TEMPERATURE is 0.0, expected a number above 0"]),
-        (("TRAINER.MOPD.BETA", "-1"), ["BETA is -1.0, expected a weight of at least 0"]),
+        (("TRAINER.MOPD.BETA", "-1"), ["BETA is -1.0, expected a number of at least 0"]),
         (("TRAINER.MOPD.NUM_TEACHERS", "13"), ["NUM_TEACHERS is 13", "12 templates"]),
         (("TRAINER.MOPD.POOL", "papper"), ["no pool 'papper'", "paper"]),
         (("TRAINER.MOPD.PREC", "fp61"), ['TRAINER.MOPD.PREC is "fp61", expected one of: auto']),

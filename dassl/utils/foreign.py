@@ -21,7 +21,7 @@ from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 __all__ = ["Refused", "read_weights"]
 
 # all that a file may call: none of these runs code or touches anything but its arguments
-ALLOWED = {
+ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("collections", "OrderedDict"): OrderedDict,

@@ -112,7 +112,38 @@ def test_defaults_of_the_methods():
         "TEMPERATURE": 1.0,
         "ALPHA": 0.8,
         "BETA": 0.1,
+        "GATE": "learned",
+        "GATE_NOISE": 0.0,
+        "GATE_WARMUP": 0,
     }
+    assert dict(cfg.TRAINER.COCOOP) == {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}
+    assert dict(cfg.TRAINER.KGCOOP) == {
+        "N_CTX": 4,
+        "CTX_INIT": "a photo of a",
+        "PREC": "auto",
+        "W": 8.0,
+        "POOL": "kgcoop",
+    }
+    assert dict(cfg.TRAINER.PROGRAD) == {
+        "N_CTX": 16,
+        "CTX_INIT": "template",
+        "PREC": "auto",
+        "POOL": "prograd",
+        "T": 1.0,
+        "LAMBDA": 1.0,
+    }
+    assert dict(cfg.TRAINER.SIPD) == {
+        "N_CTX": 4,
+        "CSC": False,
+        "CTX_INIT": "a photo of a",
+        "PREC": "auto",
+        "CLASS_TOKEN_POSITION": "end",
+        "POOL": "single",
+        "TEACHER": 0,
+        "TEMPERATURE": 1.0,
+        "ALPHA": 0.8,
+    }
+    assert dict(cfg.TRAINER.ZEROSHOTCLIP2) == {"PREC": "auto", "POOL": "ensemble"}
     assert dict(cfg.TRAINER.COOP) == {
         "N_CTX": 16,
         "CSC": False,
@@ -180,3 +211,58 @@ def test_no_trainer_or_dataset_lists_those_that_exist():
 def test_the_configuration_is_frozen():
     with pytest.raises(AttributeError):
         settings(*files()).OPTIM.LR = 1.0
+
+
+@pytest.mark.parametrize(
+    ("trainer", "key", "value", "message"),
+    [
+        ("KgCoOp", "TRAINER.COOP.W", "8.0", "set TRAINER.KGCOOP.W (KgCoOp)"),
+        ("MoPD", "TRAINER.COOP.W", "0.8", "set TRAINER.MOPD.ALPHA (MoPD)"),
+        ("MoPD", "TRAINER.COOP.W2", "0.1", "set TRAINER.MOPD.BETA (MoPD)"),
+        ("MoPD", "LOSS.num_prompts", "2", "set TRAINER.MOPD.NUM_TEACHERS (MoPD)"),
+        ("MoPD", "LOSS.T", "2.0", "set TRAINER.MOPD.TEMPERATURE (MoPD)"),
+        ("ProGrad", "LOSS.T", "2.0", "set TRAINER.PROGRAD.T (ProGrad)"),
+        ("ProGrad", "LOSS.LAMBDA", "0.8", "set TRAINER.PROGRAD.LAMBDA (ProGrad)"),
+        ("ProGrad", "LOSS.NAME", "prograd", "remove it (ProGrad)"),
+    ],
+)
+def test_keys_of_published_code_are_refused_by_their_name_here(
+    tmp_path, trainer, key, value, message
+):
+    with pytest.raises(UserError) as error:
+        settings(*files(trainer=trainer), key, value)
+    assert f'command line: unknown key "{key}", a key of published code: ' in str(error.value)
+    assert message in str(error.value)
+    tree: dict = {}
+    node = tree
+    for part in key.split(".")[:-1]:
+        node = node.setdefault(part, {})
+    node[key.split(".")[-1]] = yaml.safe_load(value)
+    (tmp_path / "upstream.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(UserError) as error:
+        settings("--config-file", str(tmp_path / "upstream.yaml"), "--trainer", trainer)
+    assert f'{tmp_path / "upstream.yaml"}: unknown key "{key}"' in str(error.value)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("trainer", ["KgCoOp", "ProGrad", "MoPD"])
+def test_knobs_in_the_node_that_published_code_uses_are_refused_not_ignored(trainer):
+    ours = f"TRAINER.{trainer.upper()}.N_CTX"
+    with pytest.raises(UserError) as error:
+        settings(*files(trainer=trainer), "TRAINER.COOP.N_CTX", "16")
+    assert str(error.value) == (
+        f"command line: TRAINER.COOP.N_CTX has no effect on {trainer} here: set {ours}"
+    )
+    assert settings(*files(trainer="CoOp"), "TRAINER.COOP.N_CTX", "8").TRAINER.COOP.N_CTX == 8
+    with pytest.raises(UserError, match=r"set TRAINER.KGCOOP.PREC"):
+        settings(*files(trainer="KgCoOp"), "TRAINER.COCOOP.PREC", "fp32")
+
+
+def test_true_is_each_methods_own_start_of_the_context():
+    for trainer, words in (
+        ("CoOp", "a photo of a"), ("CoCoOp", "a photo of a"), ("ProGrad", "template"),
+        ("KgCoOp", "a photo of a"),
+    ):  # fmt: skip
+        for value, start in (("True", words), ("False", "")):
+            cfg = settings(*files(trainer=trainer), f"TRAINER.{trainer.upper()}.CTX_INIT", value)
+            assert start == cfg.TRAINER[trainer.upper()].CTX_INIT

@@ -15,6 +15,7 @@ from tests.golden.tiny_clip import tensor, tiny_clip_state_dict
 from trainers.gates import pick_teachers
 from trainers.mopd import mixture_losses
 from trainers.pool import load_pool
+from trainers.prograd import project
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOLERANCE = 1e-5
@@ -253,3 +254,17 @@ def test_the_vector_of_the_specification():
     assert_close("gate", gate.grad[:, 1], -column)
     assert not gate.grad[:, 2:].any()
     assert_close("t", t.grad[0], [0.48201599, -0.55361703, -0.48201599, 0.12401081])
+    classes = torch.nn.functional.normalize(t.detach(), dim=-1)
+    score = 1 - torch.nn.functional.cosine_similarity(classes, teachers[0], dim=-1).mean()
+    assert_close("KgCoOp's score", score, 0.61288780)
+    assert_close("KgCoOp's loss", ce.detach() + 8 * score, 10.18326487)
+
+
+def test_the_vectors_of_prograd():
+    ce, agrees, opposes = (torch.tensor(v) for v in ([1.0, 2.0], [1.0, 0.5], [-1.0, -0.5]))
+    assert torch.equal(project(ce, agrees, 1.0), ce)
+    assert_close("projected", project(ce, opposes, 1.0), [-0.6, 1.2])
+    assert_close("half of it", project(ce, opposes, 0.5), [0.2, 1.6])
+    assert torch.equal(project(ce, torch.zeros(2), 1.0), ce)
+    projected = project(ce, opposes, 1.0)
+    assert abs((projected * opposes).sum()) < 1e-6, "nothing against zero-shot CLIP is left"

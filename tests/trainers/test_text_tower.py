@@ -87,6 +87,38 @@ def test_any_names_and_context_lengths_equal_plain_clip(
     assert relative(grad, plain_grad) < TOLERANCE
 
 
+@pytest.mark.parametrize("sets", [1, 3])
+def test_a_context_for_each_image_equals_plain_clip_image_by_image(small_clip, frozen_clip, sets):
+    learner = PromptLearner(frozen_clip.text, NAMES, n_ctx=4)
+    ctx = torch.randn(sets, 4, 128, generator=torch.Generator().manual_seed(2)) * 0.1
+    plain_ctx = ctx.clone().requires_grad_()
+    ctx.requires_grad_()
+    ours = frozen_clip.encode_prompts(*learner.assemble(ctx))  # (G, C, D)
+    plain = torch.stack([plain_text_features(small_clip, NAMES, one) for one in plain_ctx])
+    cotangent = torch.randn(plain.shape, generator=torch.Generator().manual_seed(1))
+    (ours * cotangent).sum().backward()
+    (plain * cotangent).sum().backward()
+    assert relative(ours, plain) < TOLERANCE
+    assert relative(ctx.grad, plain_ctx.grad) < TOLERANCE
+
+
+def test_words_fill_the_last_slots_and_further_tokens_stay_before_the_name(small_clip, frozen_clip):
+    words = "a type of pet, a photo of a"  # 8 words, 9 tokens
+    learner = PromptLearner(frozen_clip.text, NAMES, n_ctx=10, words=words, right_align=True)
+    ids = clip.tokenize(words)[0, 1:10]
+    assert not learner.ctx[:2].any()
+    assert torch.equal(learner.ctx[2:], small_clip.token_embedding(ids[:8]))
+    assert learner.words == "X X a type of pet, a photo of a"
+    names = [f"a {name}" for name in NAMES]  # the ninth token
+    ours = frozen_clip.encode_prompts(*learner())
+    assert relative(ours, plain_text_features(small_clip, names, learner.ctx.detach())) < TOLERANCE
+
+
+def test_more_words_than_slots_are_refused(frozen_clip):
+    with pytest.raises(MethodError, match="N_CTX is 3, but the context starts from 4 words"):
+        PromptLearner(frozen_clip.text, NAMES, n_ctx=3, words="a photo of a", right_align=True)
+
+
 @pytest.mark.parametrize("position", POSITIONS)
 def test_one_token_too_many_names_the_class(frozen_clip, position):
     name = "_".join(["oak"] * (77 - 1 - 4 - 2 + 1))
