@@ -7,6 +7,8 @@ PYTHON ?= python3
 METHODS ?= zsclip coop mopd
 DATASET ?= shapes
 SEED ?= 1
+# [SHOTS] [KEY VALUE ...] for every method
+OPTS ?=
 # the demo has its own folders, so that it never mixes with your runs
 DEMO := .demo
 VENV := .venv/bin/python
@@ -18,7 +20,7 @@ export OMP_WAIT_POLICY ?= passive
 
 demo: .venv/installed
 	@for method in $(METHODS); do \
-		CONFIG= TAG= PYTHON=$(VENV) DATA=$(DEMO)/data OUTPUT=$(DEMO)/output bash scripts/$$method/base2new.sh $(DATASET) $(SEED) || exit 1; \
+		CONFIG= TAG= PYTHON=$(VENV) DATA=$(DEMO)/data OUTPUT=$(DEMO)/output bash scripts/$$method/base2new.sh $(DATASET) $(SEED) $(OPTS) || exit 1; \
 	done
 	@echo
 	@$(VENV) -m tools.tables $(DEMO)/output/base2new/$(DATASET)

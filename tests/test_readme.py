@@ -17,9 +17,9 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line]
 # what is added to a command so that it ends soon; the rest stays as a reader types it
 ADDED = {
-    "make demo": f"METHODS=zsclip VENV={sys.executable} --old-file .venv/installed "
-    "--no-print-directory",
+    "make demo": f"VENV={sys.executable} --old-file .venv/installed --no-print-directory",
     "python -m benchmarks.text_side": "--classes 8 --runs 1 --at-least 2",
+    "python -m benchmarks.cocoop_step": "--classes 8 --runs 1 --at-least 2",
 }
 
 
@@ -27,6 +27,7 @@ def test_the_readme_has_the_commands_that_are_run_here():
     assert COMMANDS == [
         "make demo",
         "make test",
+        'make demo METHODS="zsclip zsclip2 coop cocoop kgcoop prograd sipd mopd"',
         "bash scripts/mopd/base2new.sh shapes 1",
         "bash scripts/coop/base2new.sh shapes 1",
         "bash scripts/zsclip/base2new.sh shapes 1",
@@ -37,6 +38,7 @@ def test_the_readme_has_the_commands_that_are_run_here():
         "TAG=my_pool bash scripts/mopd/base2new.sh shapes 1 TRAINER.MOPD.POOL my_pool.yaml "
         "TRAINER.MOPD.NUM_TEACHERS 2",
         "python -m benchmarks.text_side",
+        "python -m benchmarks.cocoop_step",
     ]
 
 
@@ -82,10 +84,16 @@ def test_the_imagenet_command_says_what_is_missing(run):
     assert "imagenet" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_demo_ends_with_its_table(run):
-    done = run(f"make demo {ADDED['make demo']} DEMO={run.work}/demo")
+def test_the_demo_ends_with_its_table_of_all_methods(run):
+    plain, every = (command for command in COMMANDS if command.startswith("make demo"))
+    assert plain == "make demo"
+    done = run(f'{every} {ADDED["make demo"]} DEMO={run.work}/demo OPTS="1 {SHORT}"')
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1].startswith("Shapes     ZeroshotCLIP")
+    rows = [line.split() for line in done.stdout.strip().splitlines()[-8:]]
+    assert [row[1] for row in rows] == [
+        *("CoCoOp", "CoOp", "KgCoOp", "MoPD", "ProGrad", "SiPD", "ZeroshotCLIP", "ZeroshotCLIP2"),
+    ]
+    assert all(row[0] == "Shapes" and row[3] == "1" for row in rows)
 
 
 def test_make_test_calls_pytest_on_everything(run):
@@ -93,8 +101,8 @@ def test_make_test_calls_pytest_on_everything(run):
     assert done.returncode == 0 and "-m pytest" in done.stdout
 
 
-def test_the_benchmark_command_prints_the_ratio(run):
-    command = "python -m benchmarks.text_side"
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "benchmarks" in c])
+def test_a_benchmark_command_prints_the_ratio(run, command):
     done = run(f"{command} {ADDED[command]}")
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d\.\dx", done.stdout)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import train
+from trainers.errors import MethodError
 from trainers.gates import GATES, LEARNED, Gate, pick_teachers
 
 sizes = st.tuples(st.integers(1, 5), st.integers(2, 6), st.integers(2, 7), st.integers(0, 10**6))
@@ -132,6 +133,25 @@ def test_the_learned_gate_starves_columns_and_noise_and_warm_up_feed_them(make_t
     assert learning_columns() == 3
     assert learning_columns(GATE_NOISE=1.0) == 12
     assert learning_columns(GATE_WARMUP=1) == 12
+
+
+def test_single_prompt_distillation_is_mopd_with_one_teacher(make_trainer):
+    batch = {"img": torch.randn(4, 3, 32, 32), "label": torch.tensor([0, 1, 2, 0])}
+    common = {"POOL": "single", "ALPHA": 0.6, "TEMPERATURE": 2.0}
+    runs = [
+        make_trainer("SiPD", ["cat", "dog", "fox"], **common),
+        make_trainer("MoPD", ["cat", "dog", "fox"], **common, NUM_TEACHERS=1, BETA=0.0),
+    ]
+    losses = [[run.forward_backward(batch)["loss"] for _ in range(3)] for run in runs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert torch.allclose(runs[0].prompt_learner.ctx, runs[1].prompt_learner.ctx, atol=1e-7)
+
+
+def test_the_teacher_of_single_prompt_distillation_is_one_of_the_pool(make_trainer):
+    trainer = make_trainer("SiPD", ["cat", "dog"], POOL="paper", TEACHER=5)
+    assert trainer.pool == ["a photo, labeled as {}."]
+    with pytest.raises(MethodError, match="TEACHER is 12, expected 0 to 11, as the pool has 12"):
+        make_trainer("SiPD", ["cat", "dog"], POOL="paper", TEACHER=12)
 
 
 def test_draws_do_not_touch_the_random_numbers_of_the_run(make_trainer):
