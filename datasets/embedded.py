@@ -29,9 +29,11 @@ class EmbeddedDataset(DatasetBase):
         dataset_dir: folder below DATASET.ROOT.
         version: changes when the images change; an older folder is refused.
         names: class names, by label.
+        test_only: there are no training images; the run must not train.
     """
 
     version = ""
+    test_only = False
     names: tuple[str, ...] = ()
 
     def __init__(self, cfg: CfgNode):
@@ -39,6 +41,10 @@ class EmbeddedDataset(DatasetBase):
         if not folder.exists():
             make(folder, self.version, self.names, self.drawings)
         splits = read(folder, self.version)
+        if self.test_only:  # always all classes; their names are taken from train_x
+            (items,) = subsample_classes(splits["test"], subset="all")
+            super().__init__(train_x=items, test=items)
+            return
         train, val = few_shot_lists(cfg, splits["train"], splits["val"])
         train_x, val_x, test_x = subsample_classes(
             train, val, splits["test"], subset=cfg.DATASET.SUBSAMPLE_CLASSES

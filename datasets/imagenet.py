@@ -1,48 +1,80 @@
-"""ImageNet (Deng et al. 2009) in the layout of the CoOp codebase."""
+"""ImageNet (Deng et al. 2009) in the layout of CoOp, and what its variants share with it."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from yacs.config import CfgNode
-
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
-from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.common import Listed
 from datasets.errors import DatasetError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-LAYOUT = "expected DATA/imagenet/classnames.txt and DATA/imagenet/images/{train,val}/<wnid>/*.JPEG"
+from datasets.files import images, is_image, read_lines, some, subfolders
+from datasets.reader import Reader
+from datasets.splits import Split
 
 
 @DATASET_REGISTRY.register()
-class ImageNet(DatasetBase):
+class ImageNet(Reader):
     """Train images are `images/train`, test images `images/val`; there is no validation list.
 
     Classes are the folders' names (wnids) in sorted order; `classnames.txt` has a line
     `<wnid> <name>` for each. Files are listed in sorted order, so that shots do not depend on the
     file system.
-
-    Raises:
-        DatasetError: something is missing or does not fit; the message says what to do.
     """
 
     dataset_dir = "imagenet"
+    layout = "classnames.txt\nimages/{train,val}/<wnid>/*.JPEG"
+    elsewhere = {
+        "": ("ImageNet", "ILSVRC2012"),
+        "images/train": ("imagenet/train", "imagenet/ILSVRC/Data/CLS-LOC/train"),
+        "images/val": ("imagenet/val", "imagenet/ILSVRC/Data/CLS-LOC/val"),
+    }
 
-    def __init__(self, cfg: CfgNode):
-        folder = data_root(cfg) / self.dataset_dir
-        if not folder.is_dir():
-            raise DatasetError(
-                f"there is no ImageNet at {folder}: {LAYOUT}, where DATA is --root or the "
-                "environment variable DATA of the scripts"
-            )
+    @classmethod
+    def lists(cls, folder: Path) -> Split:
+        """All images of both folders; the folders must be those of classnames.txt, both times."""
         names = read_classnames(folder / "classnames.txt")
-        train = _read_images(folder / "images" / "train", names)
-        test = _read_images(folder / "images" / "val", names)
-        train, _ = few_shot_lists(cfg, train, [])
-        subset = cfg.DATASET.SUBSAMPLE_CLASSES
-        train_x, test_x = subsample_classes(train, test, subset=subset)
-        super().__init__(train_x=train_x, test=test_x)
+        lists = []
+        for part in ("train", "val"):
+            place = cls.find(folder, f"images/{part}")
+            found = class_folders(place)
+            _check_folders(place, found, names)
+            lists.append(list_wnids(place, part, found, names))
+        return Split(folder / "images", train=lists[0], val=[], test=lists[1])
+
+    @classmethod
+    def notes(cls, split: Split) -> list[str]:
+        """Other numbers than published, and names that two classes share."""
+        names = {item.label: item.classname for item in split.test}
+        twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+        found = super().notes(split)
+        if twice:
+            found.append(f"two classes share a name, as in CoOp: {some(twice)}")
+        return found
+
+
+class ImageNetVariant(ImageNet):
+    """Test images for models that were trained on ImageNet, always with all of their classes."""
+
+    test_only = True
+    image_dir = ""
+    elsewhere: dict[str, tuple[str, ...]] = {}
+
+    @classmethod
+    def lists(cls, folder: Path) -> Split:
+        """All images; labels number the folders that are there, in sorted order."""
+        place = cls.find(folder, cls.image_dir)
+        names = read_classnames(classnames_of(folder))
+        found = class_folders(place)
+        extra = [wnid for wnid in found if wnid not in names]
+        if extra:
+            raise DatasetError(f"{place} has {_some(extra, 'folders not in classnames.txt')}")
+        return Split(place, train=[], val=[], test=list_wnids(place, "", found, names))
+
+
+def classnames_of(folder: Path) -> Path:
+    """classnames.txt of a variant, or that of ImageNet beside it."""
+    own, imagenet = folder / "classnames.txt", folder.parent / "imagenet" / "classnames.txt"
+    return imagenet if imagenet.is_file() and not own.is_file() else own
 
 
 def read_classnames(path: Path) -> dict[str, str]:
@@ -54,10 +86,8 @@ def read_classnames(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise DatasetError(f"there is no {path}: it names the classes, one `<wnid> <name>` a line")
     names: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        wnid, _, name = line.strip().partition(" ")
+    for number, line in read_lines(path):
+        wnid, _, name = line.partition(" ")
         if not name.strip():
             raise DatasetError(f"{path}, line {number}: expected `<wnid> <name>`, found {line!r}")
         if wnid in names:
@@ -68,18 +98,40 @@ def read_classnames(path: Path) -> dict[str, str]:
     return names
 
 
-def _read_images(folder: Path, names: dict[str, str]) -> list[Listed]:
-    """All images of a split, classes and files in sorted order."""
-    if not folder.is_dir():
-        raise DatasetError(f"there is no {folder}: {LAYOUT}")
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def class_folders(folder: Path) -> list[str]:
+    """Names of the class folders.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    found = subfolders(folder)
     if not found:
-        flat = any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.iterdir())
+        flat = any(is_image(p.name) for p in folder.iterdir())
         why = "its images lie side by side, without class folders" if flat else "it is empty"
         raise DatasetError(
             f"{folder} has no class folders ({why}): move each image into a folder named by its "
-            f"wnid; {LAYOUT}"
+            "wnid"
         )
+    return found
+
+
+def list_wnids(folder: Path, prefix: str, found: list[str], names: dict[str, str]) -> list[Listed]:
+    """All images of wnid folders, labels by position; paths start with `prefix`.
+
+    Raises:
+        DatasetError: a folder has no images.
+    """
+    items = []
+    for label, wnid in enumerate(found):
+        files = images(folder / wnid)
+        if not files:
+            raise DatasetError(f"{folder / wnid} ({names[wnid]}) has no images")
+        start = f"{prefix}/{wnid}" if prefix else wnid
+        items += [Listed(f"{start}/{name}", label, names[wnid]) for name in files]
+    return items
+
+
+def _check_folders(folder: Path, found: list[str], names: dict[str, str]) -> None:
     missing, extra = sorted(names.keys() - set(found)), sorted(set(found) - names.keys())
     if missing or extra:
         raise DatasetError(
@@ -87,22 +139,8 @@ def _read_images(folder: Path, names: dict[str, str]) -> list[Listed]:
             f"{_some(missing, 'without a folder')}{'; ' if missing and extra else ''}"
             f"{_some(extra, 'not in classnames.txt')}"
         )
-    items = []
-    for label, wnid in enumerate(found):
-        files = sorted(
-            name
-            for name in os.listdir(folder / wnid)
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        )
-        if not files:
-            raise DatasetError(f"{folder / wnid} ({names[wnid]}) has no images")
-        items += [Listed(f"{folder}/{wnid}/{name}", label, names[wnid]) for name in files]
-    return items
 
 
 def _some(wnids: list[str], what: str) -> str:
     """A few of some wnids, for a message."""
-    if not wnids:
-        return ""
-    shown = ", ".join(wnids[:5]) + (", ..." if len(wnids) > 5 else "")
-    return f"{len(wnids)} {what} ({shown})"
+    return f"{len(wnids)} {what} ({some(wnids)})" if wnids else ""

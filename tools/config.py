@@ -46,6 +46,7 @@ def default_cfg() -> CfgNode:
     cfg = get_cfg_default()
     cfg.PROTOCOL = ""  # stamped into results, no effect on the run
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    cfg.DATASET.PATH = ""  # folder or file of the datasets Folder and Csv
     trainers.extend_cfg(cfg)
     return cfg
 

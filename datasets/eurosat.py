@@ -1,0 +1,41 @@
+"""EuroSAT (Helber et al. 2019), the RGB images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.common import Listed
+from datasets.reader import SplitReader
+from datasets.splits import cut_classes, cut_generator, list_classes
+
+NAMES = {
+    "AnnualCrop": "Annual Crop Land",
+    "Forest": "Forest",
+    "HerbaceousVegetation": "Herbaceous Vegetation Land",
+    "Highway": "Highway or Road",
+    "Industrial": "Industrial Buildings",
+    "Pasture": "Pasture Land",
+    "PermanentCrop": "Permanent Crop Land",
+    "Residential": "Residential Buildings",
+    "River": "River",
+    "SeaLake": "Sea or Lake",
+}
+
+
+@DATASET_REGISTRY.register()
+class EuroSAT(SplitReader):
+    """10 kinds of land; the image folder is named 2750, as in the archive."""
+
+    dataset_dir = "eurosat"
+    image_dir = "2750"
+    layout = "2750/<Class>/<Class>_<n>.jpg\nsplit_zhou_EuroSAT.json"
+    elsewhere = {
+        "": ("EuroSAT", "EuroSAT_RGB"),
+        "2750": ("eurosat/EuroSAT_RGB", "eurosat/EuroSAT", "EuroSAT/2750", "2750"),
+    }
+
+    @classmethod
+    def derive(cls, folder: Path) -> tuple[list[Listed], list[Listed], list[Listed]]:
+        """A cut of the class folders; not the published one, whose order is not known."""
+        return cut_classes(list_classes(folder / cls.image_dir, renamed=NAMES), cut_generator())
