@@ -56,8 +56,12 @@ def _read_names(path: Path) -> dict[int, str]:
         raise DatasetError(f"cannot read {path} ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not valid JSON: {error}") from error
-    pairs = content.items() if isinstance(content, dict) else [(None, None)]
-    names = {int(k): v for k, v in pairs if str(k).isdecimal() and isinstance(v, str) and v.strip()}
+    pairs = content if isinstance(content, dict) else {"": ""}
+    names = {
+        int(number): name
+        for number, name in pairs.items()
+        if number.isdecimal() and isinstance(name, str) and name.strip()
+    }
     if len(names) != len(pairs) or sorted(names) != list(range(1, len(names) + 1)):
         raise DatasetError(f'{path}: expected names by number, {{"1": "pink primrose", ...}}')
     return names

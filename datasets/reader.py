@@ -112,8 +112,8 @@ class Reader(DatasetBase):
         return (
             f"Expected, where DATA is --root or the environment variable DATA of the scripts:\n"
             f"{tree}\n"
-            f"`python -m tools.prepare_data {cls.stem()}` fetches what can be fetched and tells where "
-            f"the rest is from; `python -m tools.doctor {cls.stem()}` checks the folder."
+            f"`python -m tools.prepare_data {cls.stem()}` fetches what can be fetched and tells "
+            f"where the rest is from; `python -m tools.doctor {cls.stem()}` checks the folder."
         )
 
 

@@ -149,14 +149,14 @@ def read_split(path: Path, root: Path) -> Split:
     if not isinstance(content, dict) or sorted(content) != sorted(PARTS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise DatasetError(f"{path}: expected the keys train, val and test, found {found}")
-    lists = []
-    for part in PARTS:
-        if not isinstance(content[part], list):
-            raise DatasetError(f"{path}, {part}: expected a list")
-        lists.append(
-            [_item(entry, f"{path}, {part}[{i}]") for i, entry in enumerate(content[part])]
-        )
-    return Split(root, *lists)
+    train, val, test = (_items(content[part], f"{path}, {part}") for part in PARTS)
+    return Split(root, train, val, test)
+
+
+def _items(entries: object, where: str) -> list[Listed]:
+    if not isinstance(entries, list):
+        raise DatasetError(f"{where}: expected a list")
+    return [_item(entry, f"{where}[{i}]") for i, entry in enumerate(entries)]
 
 
 def _item(entry: object, where: str) -> Listed:
