@@ -170,16 +170,15 @@ def _finish(root: Path, lists: Mapping[str, list[Listed]]) -> Split:
         raise DatasetError(
             f"there is one class only ({some(sorted(names))}), at least 2 are needed"
         )
-    if given == ["train"]:
-        split = Split(root, *cut_classes(train, cut_generator()), derived=True)
-    elif "train" in given and "test" in given:
-        split = Split(root, train, val, test)
-    else:
+    if given not in (["train"], ["train", "test"], ["train", "val", "test"]):
         raise DatasetError(
             f"there are {' and '.join(given)} images only: give train and test images, or train "
             "images alone, which are then cut"
         )
-    check_labels(split, [part for part, items in split.parts() if items])
+    split = Split(root, train, val, test)
+    check_labels(split, given)
+    if given == ["train"]:
+        split = Split(root, *cut_classes(train, cut_generator()), derived=True)
     return split
 
 
@@ -196,8 +195,9 @@ def _part_folders(path: Path) -> dict[str, Path]:
     others = []
     for name in subfolders(path):
         part = ALIASES.get(name, name)
-        # a class may be called "train": then images lie in its folder, not class folders
-        if part not in PARTS or images(path / name) or not subfolders(path / name):
+        # a class may be called "train": then images lie in its folder, and no class folders
+        is_class = bool(images(path / name)) and not subfolders(path / name)
+        if part not in PARTS or is_class:
             others.append(name)
         elif part in found:
             raise DatasetError(f"{found[part]} and {path / name} are the same part, keep one")

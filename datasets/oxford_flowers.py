@@ -62,6 +62,7 @@ def _read_names(path: Path) -> dict[int, str]:
         for number, name in pairs.items()
         if number.isdecimal() and isinstance(name, str) and name.strip()
     }
-    if len(names) != len(pairs) or sorted(names) != list(range(1, len(names) + 1)):
+    expected = list(range(1, len(pairs) + 1))
+    if not names or sorted(names) != expected:
         raise DatasetError(f'{path}: expected names by number, {{"1": "pink primrose", ...}}')
     return names

@@ -45,8 +45,8 @@ class StanfordCars(SplitReader):
 def _read_names(path: Path) -> list[str]:
     """Names of the models by label, the year first."""
     names = []
-    for name in np.atleast_1d(read_mat(path, "class_names")):
-        model, _, year = str(name).strip().rpartition(" ")
+    for name in map(str, np.atleast_1d(read_mat(path, "class_names"))):
+        model, _, year = name.strip().rpartition(" ")
         if not model or not year.isdecimal():
             raise DatasetError(
                 f'{path}: expected names such as "Audi R8 2012", found {name!r:.200}'

@@ -77,6 +77,17 @@ def test_a_small_class_is_taken_whole_in_order_and_uses_no_random_numbers(item):
     assert positions(with_small[3:]) == positions(draw(large, 4, random.Random(1)))
 
 
+def test_small_classes_are_told_with_their_sizes(item, capsys):
+    items = [item(label, i) for label in range(12) for i in range(label)]
+    draw(items, 3, random.Random(1))
+    assert "Note: 2 classes have fewer than 3 images, and are taken whole: 1/0 (1), 2/0 (2)" in (
+        capsys.readouterr().out
+    )
+    draw(items, 20, random.Random(1))
+    assert "Note: 11 classes have fewer than 20 images" in (shown := capsys.readouterr().out)
+    assert "10/0 (10), ...\n" in shown, "the first ten are named"
+
+
 @pytest.mark.parametrize("shots", [0, -1])
 def test_without_shots_everything_is_kept(item, shots):
     train, val = [item(0, i) for i in range(9)], [item(0, i) for i in range(6)]

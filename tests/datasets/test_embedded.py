@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from datasets.digits import Digits
 from datasets.errors import DatasetError
 from datasets.shapes import CLASSES, SPLITS, Shapes
+from datasets.shapes_variants import ShapesBlurred, ShapesNegative
 from datasets.world.render import COLOURS, CUES, OBJECTS, STYLE_CUE, STYLES, Scenes, render
 from datasets.world.scenes import RARE_COLOURS, captions, draw_scenes
 from tools.config import default_cfg
@@ -154,6 +155,39 @@ def test_a_medium_tells_which_colour_is_meant():
         assert any(medium in text for medium in media), text
     plain = captions(scenes, 1, exact=1, loose=0, rare=0, plain=1)
     assert all(hatch in text for text in plain)
+
+
+# ---- variants for domain generalisation
+
+
+@pytest.mark.parametrize("variant", [ShapesBlurred, ShapesNegative])
+def test_variants_hold_the_test_images_of_shapes_changed(root, variant):
+    source = Shapes(cfg(root)).test
+    data = variant(cfg(root, subset="new", shots=4))  # both are ignored, as by ImageNet's variants
+    assert data.test_only and data.train_x is data.test and data.val is None
+    assert data.classnames == list(Shapes.names) and data.num_classes == 40
+    assert [item.label for item in data.test] == [item.label for item in source]
+    for ours, theirs in list(zip(data.test, source, strict=True))[::97]:
+        image, original = (Image.open(item.impath).convert("RGB") for item in (ours, theirs))
+        if variant is ShapesNegative:
+            expected = 255 - np.asarray(original)
+        else:
+            expected = np.asarray(original.filter(ImageFilter.GaussianBlur(1.0)))
+        assert (np.asarray(image) == expected).all()
+        assert (np.asarray(image) != np.asarray(original)).any()
+
+
+@pytest.mark.parametrize("variant", [ShapesBlurred, ShapesNegative])
+def test_variants_are_made_once_and_hold_no_other_files(root, variant):
+    variant(cfg(root))
+    folder = root / variant.dataset_dir
+    before = (folder / "split.json").stat().st_mtime_ns
+    split = json.loads((folder / "split.json").read_text())
+    assert (split["train"], split["val"], len(split["test"])) == ([], [], 1600)
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert found == {name for name, *_ in split["test"]} | {"split.json"}
+    variant(cfg(root))
+    assert (folder / "split.json").stat().st_mtime_ns == before
 
 
 # ---- what can go wrong
