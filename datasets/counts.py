@@ -1,7 +1,6 @@
 """What is published about the datasets: how many classes and images, and which lists.
 
-From CoOp's split files and the datasets' papers. ImageNet and its variants have no validation list
-(0), the variants no training images.
+From CoOp's split files and the datasets' papers.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from datasets.splits import Split, digest
 
 
 class Counts(NamedTuple):
-    """Numbers of classes and of images in each list."""
+    """Numbers of classes and of images in each list; None for a list that there is not."""
 
     classes: int
-    train: int
-    val: int
+    train: int | None
+    val: int | None
     test: int
 
 
 # by registered name
 COUNTS = {
-    "ImageNet": Counts(1000, 1_281_167, 0, 50_000),
+    "ImageNet": Counts(1000, 1_281_167, None, 50_000),
     "Caltech101": Counts(100, 4_128, 1_649, 2_465),
     "OxfordPets": Counts(37, 2_944, 736, 3_669),
     "StanfordCars": Counts(196, 6_509, 1_635, 8_041),
@@ -33,10 +32,10 @@ COUNTS = {
     "DescribableTextures": Counts(47, 2_820, 1_128, 1_692),
     "EuroSAT": Counts(10, 13_500, 5_400, 8_100),
     "UCF101": Counts(101, 7_639, 1_898, 3_783),
-    "ImageNetV2": Counts(1000, 0, 0, 10_000),
-    "ImageNetSketch": Counts(1000, 0, 0, 50_889),
-    "ImageNetA": Counts(200, 0, 0, 7_500),
-    "ImageNetR": Counts(200, 0, 0, 30_000),
+    "ImageNetV2": Counts(1000, None, None, 10_000),
+    "ImageNetSketch": Counts(1000, None, None, 50_889),
+    "ImageNetA": Counts(200, None, None, 7_500),
+    "ImageNetR": Counts(200, None, None, 30_000),
 }
 # `digest` of the published lists: train, val, test
 DIGESTS = {
@@ -81,7 +80,7 @@ DIGESTS = {
 def count(split: Split) -> Counts:
     """Numbers of a split."""
     labels = {item.label for _, items in split.parts() for item in items}
-    return Counts(len(labels), len(split.train), len(split.val), len(split.test))
+    return Counts(len(labels), len(split.train) or None, len(split.val) or None, len(split.test))
 
 
 def differences(name: str, split: Split) -> list[str]:
@@ -90,8 +89,8 @@ def differences(name: str, split: Split) -> list[str]:
         return []
     pairs = zip(Counts._fields, count(split), COUNTS[name], strict=True)
     return [
-        f"{name} has {found:,} {'classes' if what == 'classes' else f'{what} images'} here, "
-        f"{published:,} as published"
+        f"{name} has {found or 0:,} {'classes' if what == 'classes' else f'{what} images'} here, "
+        f"{published or 0:,} as published"
         for what, found, published in pairs
         if found != published
     ]

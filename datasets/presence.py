@@ -87,8 +87,7 @@ class _Folders:
         """A file or folder that differs from a missing one in case or Unicode form only."""
         folder, name = posixpath.split(path)
         if folder and not self.entries(folder):
-            found = self.near(folder)
-            return None if found is None else found
+            return self.near(folder)
         same = [n for n in self.entries(folder) if _fold(n) == _fold(name) and n != name]
         return posixpath.join(folder, same[0]) if same else None
 

@@ -16,7 +16,13 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets.common import Listed
 from datasets.errors import DatasetError
 from datasets.splits import Split, check_split, read_split
-from tests.datasets.conftest import touch, write_mat_annotations, write_mat_names, write_split
+from tests.datasets.conftest import (
+    settings,
+    touch,
+    write_mat_annotations,
+    write_mat_names,
+    write_split,
+)
 
 # folder below DATA, image folder in it, where the images of a class lie
 PLACES = {
@@ -218,7 +224,8 @@ def test_folders_are_listed_once_and_images_not_touched(textures, monkeypatch):
     scandir, lookup = os.scandir, os.path.isfile
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
     monkeypatch.setattr(os.path, "isfile", lambda path: looked.append(str(path)) or lookup(path))
-    textures.read()
+    data = DATASET_REGISTRY.get(textures.name)(settings(textures.root))
+    assert len(data.train_x) == 12
     assert sorted(listed) == [str(textures.images / f"class_{i}") for i in range(CLASSES)]
     assert not [path for path in looked if path.endswith(".jpg")]
 

@@ -293,7 +293,20 @@ def test_files_that_are_no_tables(tmp_path):
     assert "x.csv" in refusal(Csv, tmp_path / "x.csv")
 
 
-# ---- through the command line
+# ---- the page, and the command line
+
+
+def test_the_table_of_the_page_is_read(tmp_path):
+    page = (CONFIGS.parent / "docs/datasets.md").read_text()
+    text = page.partition("### Tables\n\n```text\n")[2].partition("```")[0]
+    (tmp_path / "list.csv").write_text(text)
+    touch(tmp_path, ["jays/001.jpg", "jays/002.jpg", "owls/17.png", "owls/18.png"])
+    data = build("Csv", tmp_path / "list.csv")
+    assert data.classnames == ["blue jay", "owl, barred"]
+    assert lists(data, tmp_path)[2] == [
+        ["jays/002.jpg", 0, "blue jay"],
+        ["owls/18.png", 1, "owl, barred"],
+    ]
 
 
 def test_a_folder_of_images_is_trained_on_and_tested(tmp_path):
