@@ -26,8 +26,8 @@ class StanfordCars(SplitReader):
     roots = ("cars_train", "cars_test")
     layout = (
         "cars_train/NNNNN.jpg\ncars_test/NNNNN.jpg\n"
-        "split_zhou_StanfordCars.json   or   devkit/{cars_train_annos,cars_meta}.mat\n"
-        "                               and  cars_test_annos_withlabels.mat"
+        "split_zhou_StanfordCars.json   or   devkit/{cars_train_annos,cars_meta}.mat "
+        "and cars_test_annos_withlabels.mat"
     )
     elsewhere = {"": ("stanford-cars", "StanfordCars", "cars")}
 
