@@ -1,0 +1,356 @@
+"""Check datasets on the disk: present, complete, decodable, labels from 0 on; and how to fix it.
+
+    python -m tools.doctor
+    python -m tools.doctor oxford_pets dtd --data data --decode all
+
+Reads only. Exit code 1 if something is wrong, or if a dataset that you name is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from dassl.data.datasets import DATASET_REGISTRY, Datum, build_dataset
+from dassl.utils import UserError, read_image
+from datasets.counts import COUNTS
+from datasets.errors import DatasetError
+from tools.config import REPOSITORY, default_cfg, read_yaml
+from tools.parts import Part, advice, count_images, is_automatic, missing, split_content
+from tools.prepare_data import MADE, command_line, resolve_names
+from tools.sources import SOURCES
+
+CONFIGS = REPOSITORY / "configs" / "datasets"
+SPLITS = ("train", "val", "test")
+SHOWN = 5  # of many problems of one kind
+DECODED = 200  # images of each dataset, unless said
+
+
+@dataclass
+class Problem:
+    """Something that is wrong, and a command or an address that mends it."""
+
+    what: str
+    fix: str = ""
+
+
+@dataclass
+class Report:
+    """What is known about one dataset after the check."""
+
+    stem: str
+    present: bool = True
+    numbers: dict[str, int | None] = field(default_factory=dict)  # classes, train, val, test
+    decoded: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """ "ok", "wrong" or "absent"."""
+        return "absent" if not self.present else "wrong" if self.problems else "ok"
+
+
+def check(stem: str, name: str, data: Path, decode: int | None = DECODED) -> Report:
+    """Check one dataset.
+
+    Args:
+        stem: its file under configs/datasets.
+        name: its reader.
+        data: folder of all datasets.
+        decode: how many images are decoded, spread over all; None for all.
+    """
+    report = Report(stem)
+    reader = DATASET_REGISTRY.get(name)
+    folder = data / reader.dataset_dir
+    if not folder.is_dir():
+        report.present = False
+        return report
+    report.problems += _files(stem, data)
+    # where files are missing, their fix comes first
+    repair = "" if report.problems else _repair(stem, data)
+    cfg = default_cfg()
+    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.VERBOSE = str(data), name, False
+    cfg.DATASET.NUM_SHOTS, cfg.SEED = -1, 1
+    cfg.freeze()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            dataset = build_dataset(cfg)
+    except (DatasetError, UserError, OSError) as error:
+        report.problems.append(Problem(str(error), repair))
+        return report
+    lists = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
+    if getattr(reader, "test_only", False):
+        lists = {"train": None, "val": None, "test": dataset.test}
+    problems, report.numbers = compare(lists, name)
+    report.problems += [Problem(what, repair) for what in problems]
+    paths = sorted({item.impath for items in lists.values() for item in items or ()})
+    chosen = spread(paths, decode)
+    broken = decode_all(chosen, stem)
+    report.decoded = len(chosen) - len(broken)
+    report.problems += [
+        Problem(f"{path} cannot be decoded: {why}", _replace(stem, path, data))
+        for path, why in broken[:SHOWN]
+    ]
+    if len(broken) > SHOWN:
+        report.problems.append(Problem(f"{len(broken) - SHOWN} more cannot be decoded"))
+    return report
+
+
+def compare(
+    lists: dict[str, Sequence[Datum] | None], name: str
+) -> tuple[list[str], dict[str, int | None]]:
+    """Compare the lists of a dataset with what lists must be, and with the published counts.
+
+    Args:
+        lists: the images of "train", "val" and "test", or None.
+        name: of the reader.
+
+    Returns:
+        What is wrong, in words; numbers of classes and of images of each split.
+    """
+    problems = []
+    used = {split: items for split, items in lists.items() if items is not None}
+    names: dict[int, set[str]] = {}
+    for items in used.values():
+        for item in items:
+            names.setdefault(item.label, set()).add(item.classname)
+    if sorted(names) != list(range(len(names))):
+        gaps = sorted(set(range(max(names) + 1)) - names.keys())
+        problems.append(f"labels are not 0 to C-1: {_some(gaps)} without an image")
+    for label, several in sorted(names.items()):
+        if len(several) > 1:
+            problems.append(f"label {label} has {len(several)} names: {_some(sorted(several))}")
+    for split, items in used.items():
+        absent = sorted(names.keys() - {item.label for item in items})
+        if absent:
+            problems.append(f"{split} has no image of {len(absent)} classes: {_some(absent)}")
+    problems += _twice(used)
+    numbers: dict[str, int | None] = {"classes": len(names)}
+    numbers |= {
+        split: None if items is None else len(items) for split, items in sorted(lists.items())
+    }
+    expected = COUNTS[name]._asdict() if name in COUNTS else {}
+    for what, number in expected.items():
+        found = numbers[what]
+        if number is not None and found != number:
+            kind = "classes" if what == "classes" else f"images in {what}"
+            problems.append(f"{found or 0:,} {kind}, expected {number:,}")
+    return problems, numbers
+
+
+def spread(paths: Sequence[str], count: int | None) -> list[str]:
+    """`count` of the paths, evenly spread from the first to the last; None for all."""
+    if count is None or count >= len(paths):
+        return list(paths)
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def decode_all(paths: Sequence[str], title: str) -> list[tuple[str, str]]:
+    """Decode images as training does.
+
+    Returns:
+        Path and reason for each that cannot be decoded.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        reasons = tqdm(
+            pool.map(_why_broken, paths),
+            desc=f"decoding {title}",
+            total=len(paths),
+            unit=" images",
+            leave=False,
+            disable=None,
+        )
+        return [(path, why) for path, why in zip(paths, reasons, strict=True) if why]
+
+
+def _why_broken(path: str) -> str:
+    """Why an image cannot be decoded; "" if it can."""
+    try:
+        read_image(path)
+    except UserError as error:
+        cause = error.__cause__
+        if os.path.isfile(path) and os.path.getsize(path) == 0:
+            return "the file is empty"
+        return str(cause) if cause else str(error)
+    return ""
+
+
+def _twice(lists: dict[str, Sequence[Datum]]) -> list[str]:
+    """Images that are listed more than once."""
+    first: dict[str, str] = {}  # path -> the split that lists it first
+    double: dict[str, list[str]] = {}
+    for split, items in lists.items():
+        for item in items:
+            if item.impath in first:
+                where = first[item.impath]
+                kind = f"twice in {split}" if where == split else f"in {where} and in {split}"
+                double.setdefault(kind, []).append(item.impath)
+            else:
+                first[item.impath] = split
+    return [f"{len(paths)} images are {kind}: {_some(paths)}" for kind, paths in double.items()]
+
+
+def _files(stem: str, data: Path) -> list[Problem]:
+    """What is missing or strange among the files of a dataset that `prepare_data` knows."""
+    problems = []
+    source = SOURCES.get(stem)
+    if source is None:
+        return []
+    folder = data / source.folder
+    for part in source.parts:
+        for what in missing(part, folder):
+            fix = _nested(part, folder)
+            if not fix and is_automatic(stem, part, data, folder):
+                fix = _prepare(stem, data)
+            problems.append(Problem(what, fix or advice(stem, part, data, folder)))
+        path = folder / part.file
+        if part.content and path.is_file():
+            try:
+                found = split_content(path)
+            except UserError:
+                continue  # the reader says what is wrong with it
+            if found != part.content:
+                problems.append(
+                    Problem(
+                        f"{part.file} does not list the images of the published split",
+                        f"mv {quote(str(path))} {quote(f'{path}.other')} && {_prepare(stem, data)}",
+                    )
+                )
+    return problems
+
+
+def _nested(part: Part, folder: Path) -> str:
+    """The command for images that lie one folder of the same name too deep."""
+    if not part.images:
+        return ""
+    root = folder / part.images.folder
+    if count_images(root / root.name, part.images.depths) < part.images.count:
+        return ""
+    return f"mv {quote(str(root / root.name))}/* {quote(str(root))}/"
+
+
+def _prepare(stem: str, data: Path) -> str:
+    return f"python -m tools.prepare_data {stem} --data {quote(str(data))}"
+
+
+def _repair(stem: str, data: Path) -> str:
+    """The command that adds missing images, for datasets that have one."""
+    return f"{_prepare(stem, data)} --repair" if stem in SOURCES else ""
+
+
+def _replace(stem: str, path: str, data: Path) -> str:
+    """The command that puts a fresh image in the place of a damaged one."""
+    return f"rm {quote(path)} && {_repair(stem, data)}" if stem in SOURCES else "replace the file"
+
+
+def _some(values: Sequence[Any]) -> str:
+    more = f", ... ({len(values)})" if len(values) > SHOWN else ""
+    return ", ".join(str(value) for value in values[:SHOWN]) + more
+
+
+def known_datasets() -> dict[str, str]:
+    """Name of the reader for each file under configs/datasets."""
+    return {
+        path.stem: read_yaml(path)["DATASET"]["NAME"] for path in sorted(CONFIGS.glob("*.yaml"))
+    }
+
+
+def show(reports: Sequence[Report]) -> str:
+    """A table of what was checked, and each problem with its fix."""
+    rows = [
+        [
+            report.stem,
+            report.state,
+            *(_number(report.numbers.get(key)) for key in ("classes", *SPLITS)),
+            _number(report.decoded or None),
+        ]
+        for report in reports
+        if report.present
+    ]
+    headers = ["dataset", "state", "classes", *SPLITS, "decoded"]
+    lines = (
+        [tabulate(rows, headers, disable_numparse=True, colalign=("left", "left", *["right"] * 5))]
+        if rows
+        else []
+    )
+    for report in reports:
+        lines += [f"\n{report.stem}:"] if report.problems else []
+        for problem in report.problems:
+            lines.append(f"  - {problem.what}")
+            lines += [f"    fix: {problem.fix}"] if problem.fix else []
+    return "\n".join(lines)
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _decode_count(text: str) -> int | None:
+    """The argument of --decode."""
+    if text == "all":
+        return None
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, or all")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this tool."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("datasets", nargs="*", metavar="DATASET", help="names of files under configs/datasets")
+    add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
+    add(
+        "--decode",
+        type=_decode_count,
+        default=DECODED,
+        metavar="N|all",
+        help=f"images of each dataset that are decoded (default: {DECODED}, spread over all)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check what the command line names, and print what is wrong and how to fix it.
+
+    Raises:
+        SystemExit: code 1 if something is wrong, or a dataset that is named is not there.
+    """
+    args = build_parser().parse_args(argv)
+    data = args.data.expanduser()
+    try:
+        known = known_datasets()
+        stems = resolve_names(args.datasets or ["all"], list(known))
+        reports = [check(stem, known[stem], data, args.decode) for stem in stems]
+        print(show(reports))
+        absent = [report.stem for report in reports if not report.present]
+        if absent:
+            print(f"\nnot in {data}: {', '.join(absent)}")
+            wanted = [stem for stem in absent if stem not in MADE]
+            if args.datasets and wanted:
+                print(f"  fix: {_prepare(' '.join(wanted), data)}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    if any(r.state == "wrong" or (args.datasets and not r.present) for r in reports):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    command_line(main)

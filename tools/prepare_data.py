@@ -1,0 +1,270 @@
+"""Download datasets, and lay them out as the readers expect them.
+
+    python -m tools.prepare_data --list
+    python -m tools.prepare_data oxford_pets dtd --data data
+    python -m tools.prepare_data all --dry-run
+
+What is there already is skipped, what was cut off continues, and nothing is overwritten or deleted.
+What only you can fetch is named, with its address and the place where to put it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from shlex import quote
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from dassl.utils import UserError
+from tools.config import REPOSITORY
+from tools.download import check_space, in_bytes
+from tools.parts import (
+    DOWNLOADS,
+    Part,
+    Source,
+    advice,
+    complete,
+    find_download,
+    is_automatic,
+    linkable,
+    missing,
+)
+from tools.sources import SOURCES
+
+MADE = ("shapes", "digits")  # the embedded world makes itself
+
+
+def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
+    """Make one dataset complete, as far as possible.
+
+    Args:
+        stem: a key of `SOURCES`.
+        data: folder of all datasets.
+        repair: unpack the images again, and add those that are not there.
+
+    Returns:
+        What is left undone, a line for each part; empty when the dataset is complete.
+
+    Raises:
+        UserError: another process prepares it.
+    """
+    source = SOURCES[stem]
+    folder = data / source.folder
+    print(f"{stem} -> {folder}")
+    todo = [part for part in source.parts if (repair and part.images) or missing(part, folder)]
+    for part in source.parts:
+        if part not in todo:
+            _say(f"{part.title}: is there")
+    if not todo:
+        return []
+    undone = []
+    with _locked(data / DOWNLOADS / stem):
+        try:
+            check_space(data, _needed(stem, source, todo, data), stem)
+        except UserError as error:
+            todo, undone = [], [f"{stem}: {error}"]
+        for part in todo:
+            try:
+                complete(stem, source, part, data, _say, repair)
+                _say(f"{part.title}: done")
+            except UserError as error:
+                undone.append(f"{stem}, {part.title}: {error}")
+                _say(f"{part.title}: left undone, see below")
+            except OSError as error:
+                undone.append(f"{stem}, {part.title}: {error.strerror}: {error.filename}")
+                _say(f"{part.title}: left undone, see below")
+    return undone
+
+
+def plan(stem: str, data: Path) -> list[str]:
+    """What `prepare` would do, a line for each part."""
+    source = SOURCES[stem]
+    folder = data / source.folder
+    lines = []
+    for part in source.parts:
+        path = find_download(stem, part.file, data, folder)
+        places = [place for _, place in linkable(part, data, folder)]
+        if not missing(part, folder):
+            line = "is there"
+        elif places:
+            line = f"link {', '.join(map(str, places))}"
+        elif part.how == "flower_names":
+            line = "write it (the names are part of torchvision)"
+        elif not is_automatic(stem, part, data, folder):
+            line = f"BY HAND: {advice(stem, part, data, folder)}"
+        elif path or not part.urls:
+            line = f"unpack {path}" if path else "sort the images into class folders"
+        else:
+            size = in_bytes(part.size) if part.size else "size not known"
+            line = f"download {part.urls[0]} ({size})"
+        lines.append(f"{part.title}: {line}")
+    return lines
+
+
+def overview(data: Path) -> str:
+    """A table: what can be prepared by itself, how big it is, and what is there."""
+    rows = []
+    for stem, source in SOURCES.items():
+        lacking = sum(bool(missing(part, data / source.folder)) for part in source.parts)
+        here = f"{len(source.parts) - lacking} of {len(source.parts)} parts"
+        size = sum(part.size for part in source.parts)
+        known = all(part.size or part.how != "archive" for part in source.parts)
+        by_hand = ", ".join(part.file for part in source.parts if _only_by_hand(part))
+        rows.append(
+            [
+                stem,
+                automatic(source),
+                by_hand or "-",
+                in_bytes(size) if known else "?",
+                "complete" if not lacking else here,
+            ]
+        )
+    headers = ["dataset", "automatic", "by hand", "download", f"in {data}"]
+    return tabulate(rows, headers, disable_numparse=True)
+
+
+def automatic(source: Source) -> str:
+    """ "yes" or "partly": whether all parts have an address."""
+    return "partly" if any(map(_only_by_hand, source.parts)) else "yes"
+
+
+def _only_by_hand(part: Part) -> bool:
+    return not part.urls and part.how != "flower_names"
+
+
+def _needed(stem: str, source: Source, parts: Sequence[Part], data: Path) -> int:
+    """Bytes of disk that the downloads of some parts take, about."""
+    folder = data / source.folder
+    return sum(
+        part.size * part.copies
+        for part in parts
+        if part.urls and find_download(stem, part.file, data, folder) is None
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from preparing the same dataset; the lock ends with the process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; choose another folder with --data"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UserError(f"another process prepares {folder.name}: wait for it") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _say(line: str) -> None:
+    tqdm.write(f"  {line}")
+
+
+def resolve_names(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Names of datasets without repetition, "all" replaced by all.
+
+    Raises:
+        UserError: a name that is not known, with the closest one.
+    """
+    wanted: list[str] = []
+    for name in names:
+        if name != "all" and name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.3)
+            hint = f', do you mean "{near[0]}"?' if near else "."
+            raise UserError(f'there is no dataset "{name}"{hint} Known: {", ".join(known)}')
+        wanted += known if name == "all" else [name]
+    return list(dict.fromkeys(wanted))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this tool."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.prepare_data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("datasets", nargs="*", metavar="DATASET", help="names as in --list, or all")
+    add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
+    add("--list", action="store_true", help="show all datasets and what is there")
+    add("--repair", action="store_true", help="unpack the images again, and add missing ones")
+    add("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    return parser
+
+
+def run(datasets: Sequence[str], data: Path, dry_run: bool = False, repair: bool = False) -> None:
+    """Prepare datasets one after the other; one that fails does not stop the others.
+
+    Raises:
+        UserError: a name is not known, or something is left undone; with the list of it.
+    """
+    for name in set(datasets) & set(MADE):
+        print(f"{name} needs no preparation: it is made on first use")
+    stems = resolve_names([name for name in datasets if name not in MADE], list(SOURCES))
+    undone: list[str] = []
+    for stem in stems:
+        if dry_run:
+            print(f"{stem} -> {data / SOURCES[stem].folder}")
+            print("".join(f"  {line}\n" for line in plan(stem, data)), end="")
+            continue
+        try:
+            undone += prepare(stem, data, repair)
+        except UserError as error:
+            undone.append(f"{stem}: {error}")
+    kept = sum(path.stat().st_size for path in (data / DOWNLOADS).rglob("*") if path.is_file())
+    if kept and not dry_run:
+        print(f"Downloads are kept in {data / DOWNLOADS} ({in_bytes(kept)}); delete them any time")
+    if undone:
+        raise UserError("left undone:\n" + "\n".join(f"  - {line}" for line in undone))
+    if stems and not dry_run:
+        names = " ".join(stems)
+        print(f"Complete. To check it: python -m tools.doctor {names} --data {quote(str(data))}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Do what the command line says.
+
+    Raises:
+        SystemExit: code 1 after a message on stderr: a mistake, or something is left undone.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not args.datasets and not args.list:
+        parser.error("give names of datasets, or --list")
+    data = args.data.expanduser()
+    try:
+        if args.list:
+            print(overview(data))
+        if args.datasets:
+            run(args.datasets, data, args.dry_run, args.repair)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def command_line(call: Callable[[], None]) -> None:
+    """Run `main` as a program: Ctrl-C ends it with one line and exit code 130."""
+    try:
+        call()
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command continues where it was", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    command_line(main)
