@@ -338,10 +338,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         known = known_datasets()
         stems = resolve_names(args.datasets or ["all"], list(known))
         reports = [check(stem, known[stem], data, args.decode) for stem in stems]
-        print(show(reports))
+        shown = show(reports)
+        if shown:
+            print(shown)
         absent = [report.stem for report in reports if not report.present]
         if absent:
-            print(f"\nnot in {data}: {', '.join(absent)}")
+            gap = "\n" if shown else ""
+            print(f"{gap}not in {data}: {', '.join(absent)}")
             wanted = [stem for stem in absent if stem not in MADE]
             if args.datasets and wanted:
                 print(f"  fix: {_prepare(' '.join(wanted), data)}")

@@ -121,14 +121,15 @@ def check_digest(path: Path, digest: str) -> None:
     if not digest:
         return
     kind, _, expected = digest.partition(":")
+    name = path.name.removesuffix(".part")
     algorithm = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file, _bar(f"checking {path.name}", path.stat().st_size) as bar:
+    with path.open("rb") as file, _bar(f"checking {name}", path.stat().st_size) as bar:
         while chunk := file.read(CHUNK):
             algorithm.update(chunk)
             bar.update(len(chunk))
     if algorithm.hexdigest() != expected:
         raise DamagedError(
-            f"{path.name} is damaged, or another file: its {kind} is {algorithm.hexdigest()}, "
+            f"{name} is damaged, or another file: its {kind} is {algorithm.hexdigest()}, "
             f"expected {expected}"
         )
 
@@ -188,12 +189,13 @@ def _fetch_from(url: str, target: Path, digest: str, copies: int) -> None:
             partial.drop()
             return
         # a server that never gets further than before is given up; a slow one is not
-        failures = 1 if partial.size > most else failures + 1
+        failures = 0 if partial.size > most else failures + 1
         most = max(most, partial.size)
         if failures >= ATTEMPTS:
             raise _GiveUp(f"{reason}, {ATTEMPTS} times in a row")
-        pause = min(PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
-        tqdm.write(f"  {reason}; attempt {failures + 1} of {ATTEMPTS} in {pause:.0f} s")
+        pause = min(PAUSE * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
+        attempt = f"attempt {failures + 1} of {ATTEMPTS}" if failures else "going on"
+        tqdm.write(f"  {reason}; {attempt} in {pause:.0f} s")
         time.sleep(pause)
 
 

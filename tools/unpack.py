@@ -164,7 +164,10 @@ def _check_growth(archive: Path, size: int, limit: int) -> None:
 
 
 def _damaged(archive: Path, error: Exception) -> UserError:
-    return UserError(f"{archive} is damaged ({error}): delete it and run the command again")
+    reason = str(error)
+    if "\n" in reason:  # what each kind of compression has to say
+        reason = "it is no zip or tar"
+    return UserError(f"{archive} is damaged ({reason}): delete it and run the command again")
 
 
 def _bar(archive: Path) -> tqdm:

@@ -1,0 +1,322 @@
+"""The doctor says what is wrong with a dataset and how to mend it, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from datasets.counts import COUNTS, Counts
+from datasets.errors import DatasetError
+from tests.tools.archives import picture
+from tools import doctor, parts
+from tools.config import default_cfg
+from tools.doctor import check, compare, main, spread
+from tools.parts import Images, Part, Source
+from tools.sources import SOURCES
+
+SPLITS = ("train", "val", "test")
+
+
+class Toy(DatasetBase):
+    """Reads `split.json` as the readers of published datasets do."""
+
+    dataset_dir = "toy"
+
+    def __init__(self, cfg):
+        folder = Path(cfg.DATASET.ROOT) / self.dataset_dir
+        lists = json.loads((folder / "split_zhou_Toy.json").read_text())
+        missing = [p for items in lists.values() for p, _, _ in items if not (folder / p).is_file()]
+        if missing:
+            raise DatasetError(f"{len(missing)} images are missing, {missing[0]} first")
+        print("a reader that talks")
+        train, val, test = (
+            [Datum(str(folder / path), label, classname=name) for path, label, name in lists[split]]
+            for split in SPLITS
+        )
+        super().__init__(train_x=train, val=val, test=test)
+
+
+class ToyShifted(Toy):
+    """The same images, for testing only."""
+
+    test_only = True
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A whole dataset of 3 classes, 5 images each, that the tools know; its folder."""
+    for reader in (Toy, ToyShifted):
+        monkeypatch.setitem(DATASET_REGISTRY._obj_map, reader.__name__, reader)
+    monkeypatch.setitem(COUNTS, "Toy", Counts(3, 9, 3, 3))
+    source = Source(
+        "toy",
+        (
+            Part(
+                "toy.zip",
+                images=Images("images", 15),
+                urls=("http://127.0.0.1:9/toy.zip",),
+                moves=((("images",), "images"),),
+                by_hand="https://toy.example",
+            ),
+            Part(
+                "split_zhou_Toy.json",
+                files=("split_zhou_Toy.json",),
+                how="file",
+                by_hand="https://split.example",
+            ),
+        ),
+    )
+    monkeypatch.setitem(SOURCES, "toy", source)
+    monkeypatch.setattr(doctor, "known_datasets", lambda: {"toy": "Toy", "shapes": "Shapes"})
+    folder = tmp_path / "toy"
+    lists: dict[str, list] = {split: [] for split in SPLITS}
+    for label, name in enumerate(("ant", "bee", "cat")):
+        (folder / "images" / name).mkdir(parents=True)
+        for i, split in enumerate(("train",) * 3 + ("val", "test")):
+            path = f"images/{name}/{i}.jpg"
+            (folder / path).write_bytes(picture((80 * label, 50 * i, 0)))
+            lists[split].append([path, label, name])
+    (folder / "split_zhou_Toy.json").write_text(json.dumps(lists))
+    return folder
+
+
+def edit(folder: Path, change) -> None:
+    """Change the split file."""
+    path = folder / "split_zhou_Toy.json"
+    lists = json.loads(path.read_text())
+    change(lists)
+    path.write_text(json.dumps(lists))
+
+
+def run(capsys, *arguments: str, code: int = 0) -> str:
+    """Run the tool; what it prints."""
+    try:
+        main(list(arguments))
+        stopped = 0
+    except SystemExit as stop:
+        stopped = stop.code
+    shown = capsys.readouterr()
+    assert stopped == code, shown.out + shown.err
+    return shown.out + shown.err
+
+
+def problems(folder: Path, **options) -> list[tuple[str, str]]:
+    report = check("toy", "Toy", folder.parent, **options)
+    return [(problem.what, problem.fix) for problem in report.problems]
+
+
+def command(folder: Path) -> str:
+    return f"python -m tools.prepare_data toy --data {folder.parent}"
+
+
+def test_a_whole_dataset_is_ok(toy, capsys):
+    shown = run(capsys, "toy", "--data", str(toy.parent))
+    assert [re.split(r"  +", line) for line in shown.splitlines()] == [
+        ["dataset", "state", "classes", "train", "val", "test", "decoded"],
+        ["-" * 9, "-" * 7, "-" * 9, "-" * 7, "-" * 5, "-" * 6, "-" * 9],
+        ["toy", "ok", "3", "9", "3", "3", "15"],
+    ]
+
+
+def test_the_doctor_changes_nothing(toy, capsys):
+    before = {path: path.stat().st_mtime_ns for path in toy.parent.rglob("*")}
+    run(capsys, "--data", str(toy.parent))
+    assert {path: path.stat().st_mtime_ns for path in toy.parent.rglob("*")} == before
+
+
+def test_an_absent_dataset_is_an_error_only_if_it_is_named(toy, capsys):
+    shutil.rmtree(toy)
+    shown = run(capsys, "--data", str(toy.parent))
+    assert shown == f"not in {toy.parent}: toy, shapes\n"
+    shown = run(capsys, "toy", "--data", str(toy.parent), code=1)
+    assert shown == f"not in {toy.parent}: toy\n  fix: {command(toy)}\n"
+
+
+def test_a_missing_image_is_told_with_the_command_that_brings_it(toy):
+    (toy / "images/bee/4.jpg").unlink()
+    assert problems(toy) == [
+        ("images has 14 of 15 images", command(toy)),
+        ("1 images are missing, images/bee/4.jpg first", ""),
+    ]
+
+
+def test_a_missing_image_among_enough_others_needs_repair(toy):
+    (toy / "images/bee/4.jpg").rename(toy / "images/bee/other.jpg")
+    assert problems(toy) == [
+        ("1 images are missing, images/bee/4.jpg first", f"{command(toy)} --repair")
+    ]
+
+
+def test_what_only_a_person_can_get_is_named_with_its_address(toy):
+    (toy / "split_zhou_Toy.json").unlink()
+    (what, fix), _ = problems(toy)
+    assert what == "split_zhou_Toy.json is not there"
+    assert fix == (
+        "get split_zhou_Toy.json from https://split.example, put it into "
+        f"{toy.parent}/downloads/toy, and run prepare_data again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "the file is empty"),
+        (b"<html>", "cannot identify image file"),
+        (picture()[:-10], "image file is truncated"),
+    ],
+)
+def test_an_image_that_cannot_be_decoded_is_named(toy, capsys, content, why):
+    path = toy / "images/cat/2.jpg"
+    path.write_bytes(content)
+    shown = run(capsys, "toy", "--data", str(toy.parent), code=1)
+    assert re.search(r"^toy +wrong +3 +9 +3 +3 +14$", shown, re.MULTILINE)
+    assert f"\n  - {path} cannot be decoded: {why}" in shown
+    assert f"\n    fix: rm {path} && {command(toy)} --repair\n" in shown
+
+
+def test_of_many_broken_images_five_are_named(toy):
+    for path in toy.glob("images/*/*.jpg"):
+        path.write_bytes(b"")
+    found = problems(toy)
+    assert len(found) == 6
+    assert found[-1] == ("10 more cannot be decoded", "")
+
+
+def test_decode_is_spread_over_all_images_or_all_of_them(toy, capsys):
+    (toy / "images/cat/4.jpg").write_bytes(b"")  # the last one
+    arguments = ("toy", "--data", str(toy.parent), "--decode")
+    run(capsys, *arguments, "0")
+    run(capsys, *arguments, "14")
+    run(capsys, *arguments, "all", code=1)
+    run(capsys, *arguments, "15", code=1)
+    run(capsys, *arguments, "some", code=2)
+    assert spread([str(i) for i in range(10)], 4) == ["0", "2", "5", "7"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda lists: lists["train"].pop(0),
+            ["8 images in train, expected 9"],
+        ),
+        (
+            lambda lists: [item.__setitem__(1, item[1] * 2) for s in SPLITS for item in lists[s]],
+            ["labels are not 0 to C-1: 1, 3 without an image"],
+        ),
+        (
+            lambda lists: lists["val"][1].__setitem__(2, "wasp"),
+            ["label 1 has 2 names: bee, wasp"],
+        ),
+        (
+            lambda lists: lists["test"][2].__setitem__(1, 0),
+            ["label 0 has 2 names: ant, cat", "test has no image of 1 classes: 2"],
+        ),
+        (
+            lambda lists: lists["test"].append(lists["train"][0]),
+            [
+                "1 images are in train and in test: {}/images/ant/0.jpg",
+                "4 images in test, expected 3",
+            ],
+        ),
+        (
+            lambda lists: lists["val"].append(lists["val"][0]),
+            ["1 images are twice in val: {}/images/ant/3.jpg", "4 images in val, expected 3"],
+        ),
+    ],
+)
+def test_lists_that_are_not_what_they_should_be(toy, change, expected):
+    edit(toy, change)
+    found = problems(toy)
+    wanted = [text.format(toy) for text in expected]
+    assert found == [(text, f"{command(toy)} --repair") for text in wanted]
+
+
+def test_a_test_only_dataset_has_no_training_list_and_no_overlap(toy):
+    report = check("toy", "ToyShifted", toy.parent)
+    assert report.problems == []
+    assert report.numbers == {"classes": 3, "test": 3, "train": None, "val": None}
+
+
+def test_counts_that_are_not_known_are_not_compared():
+    items = [Datum(__file__, 0, classname="a")]
+    assert compare({"train": items, "val": None, "test": None}, "nowhere") == (
+        [],
+        {"classes": 1, "train": 1, "val": None, "test": None},
+    )
+
+
+def test_an_edited_split_file_is_told_from_the_published_one(toy, monkeypatch):
+    path = toy / "split_zhou_Toy.json"
+    source = SOURCES["toy"]
+    split = replace(source.parts[1], content=parts.split_content(path))
+    monkeypatch.setitem(SOURCES, "toy", replace(source, parts=(source.parts[0], split)))
+    assert problems(toy) == []
+    edit(toy, lambda lists: lists["train"].reverse())
+    assert problems(toy) == [
+        (
+            "split_zhou_Toy.json does not list the images of the published split",
+            f"mv {path} {path}.other && {command(toy)}",
+        )
+    ]
+
+
+def test_images_one_folder_too_deep_get_the_command_that_lifts_them(toy):
+    (toy / "images").rename(toy / "moved")
+    (toy / "images").mkdir()
+    (toy / "moved").rename(toy / "images" / "images")
+    assert problems(toy)[0] == (
+        "images has 0 of 15 images",
+        f"mv {toy}/images/images/* {toy}/images/",
+    )
+
+
+def test_flat_validation_images_of_imagenet(capsys, tmp_path):
+    folder = tmp_path / "imagenet/images/val"
+    folder.mkdir(parents=True)
+    (folder / "ILSVRC2012_val_00000001.JPEG").write_bytes(picture())
+    shown = run(capsys, "imagenet", "--data", str(tmp_path), code=1)
+    flat = "images/val has 0 of 50,000 images in class folders: they lie side by side\n"
+    assert f"  - {flat}    fix: get {parts.DEVKIT} from https://image-net.org/" in shown
+    kit = tmp_path / "downloads/imagenet" / parts.DEVKIT
+    kit.parent.mkdir(parents=True)
+    kit.write_bytes(b"")
+    shown = run(capsys, "imagenet", "--data", str(tmp_path), code=1)
+    assert f"{flat}    fix: python -m tools.prepare_data imagenet --data {tmp_path}\n" in shown
+
+
+def test_the_embedded_world_is_checked_with_its_reader(capsys, tmp_path):
+    cfg = default_cfg()
+    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(tmp_path), "Digits"
+    build_dataset(cfg)
+    capsys.readouterr()
+    shown = run(capsys, "digits", "--data", str(tmp_path), "--decode", "10")
+    assert re.search(r"^digits +ok +10 +600 +100 +1,097 +10$", shown, re.MULTILINE)
+    (tmp_path / "digits" / "split.json").unlink()
+    shown = run(capsys, "digits", "--data", str(tmp_path), code=1)
+    assert "split.json is missing or damaged: delete the folder" in shown
+
+
+def test_a_name_that_does_not_exist(capsys, tmp_path):
+    shown = run(capsys, "shape", "--data", str(tmp_path), code=1)
+    assert shown.startswith('error: there is no dataset "shape", do you mean "shapes"?')
+
+
+def test_all_datasets_of_the_configuration_are_known():
+    found = {path.stem for path in doctor.CONFIGS.glob("*.yaml")}
+    assert set(doctor.known_datasets()) == found
+    assert {"shapes", "digits", "imagenet"} <= found
+
+
+def test_counts_add_up():
+    halves = {"Food101": 101_000, "OxfordPets": 7_349, "FGVCAircraft": 10_000, "EuroSAT": 27_000}
+    for name, images in halves.items():
+        counts = COUNTS[name]
+        assert (counts.train or 0) + (counts.val or 0) + counts.test == images
+    assert len(COUNTS) == len([stem for stem in SOURCES if stem != "toy"]) == 15
