@@ -12,8 +12,9 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,18 +23,21 @@ from typing import Any
 
 from tabulate import tabulate
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum, build_dataset
 from dassl.utils import UserError, read_image
 from datasets.counts import COUNTS
 from datasets.errors import DatasetError
+from datasets.own import split_name
+from datasets.splits import PARTS
 from tools.config import REPOSITORY, default_cfg, read_yaml
-from tools.parts import Part, advice, count_images, is_automatic, missing, split_content
-from tools.prepare_data import MADE, command_line, resolve_names
+from tools.parts import Part
+from tools.place import Place, count_images
+from tools.prepare_data import command_line, resolve_names
 from tools.sources import SOURCES
 
 CONFIGS = REPOSITORY / "configs" / "datasets"
-SPLITS = ("train", "val", "test")
 SHOWN = 5  # of many problems of one kind
 DECODED = 200  # images of each dataset, unless said
 
@@ -50,11 +54,12 @@ class Problem:
 class Report:
     """What is known about one dataset after the check."""
 
-    stem: str
+    name: str
     present: bool = True
     numbers: dict[str, int | None] = field(default_factory=dict)  # classes, train, val, test
     decoded: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # unusual, not wrong
 
     @property
     def state(self) -> str:
@@ -62,54 +67,82 @@ class Report:
         return "absent" if not self.present else "wrong" if self.problems else "ok"
 
 
-def check(stem: str, name: str, data: Path, decode: int | None = DECODED) -> Report:
+def check(name: str, data: Path, decode: int | None = DECODED) -> Report:
     """Check one dataset.
 
     Args:
-        stem: its file under configs/datasets.
-        name: its reader.
+        name: a file under configs/datasets, or folder:PATH or csv:PATH.
         data: folder of all datasets.
         decode: how many images are decoded, spread over all; None for all.
+
+    Raises:
+        UserError: own data with a wrong prefix or no path.
     """
-    report = Report(stem)
-    reader = DATASET_REGISTRY.get(name)
-    folder = data / reader.dataset_dir
-    if not folder.is_dir():
+    report = Report(name)
+    cfg = _configure(name, data)
+    reader = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    path = Path(cfg.DATASET.PATH) if cfg.DATASET.PATH else data / reader.dataset_dir
+    if not path.exists():
         report.present = False
         return report
-    report.problems += _files(stem, data)
+    place = Place(name, SOURCES[name], data) if name in SOURCES else None
+    report.problems += _files(place) if place else []
     # where files are missing, their fix comes first
-    repair = "" if report.problems else _repair(stem, data)
-    cfg = default_cfg()
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.VERBOSE = str(data), name, False
-    cfg.DATASET.NUM_SHOTS, cfg.SEED = -1, 1
-    cfg.freeze()
+    repair = f"{_prepare(name, data)} --repair" if place and not report.problems else ""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
             dataset = build_dataset(cfg)
     except (DatasetError, UserError, OSError) as error:
-        report.problems.append(Problem(str(error), repair))
+        # the cause is without the layout that a reader appends
+        cause = error.__cause__ if isinstance(error.__cause__, DatasetError) else error
+        report.problems.append(Problem(str(cause), repair))
         return report
+    report.notes += re.findall(r"^Note: (.*)$", said.getvalue(), re.MULTILINE)
     lists = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
     if getattr(reader, "test_only", False):
         lists = {"train": None, "val": None, "test": dataset.test}
-    problems, report.numbers = compare(lists, name)
+    problems, report.numbers = compare(lists, cfg.DATASET.NAME)
     report.problems += [Problem(what, repair) for what in problems]
-    paths = sorted({item.impath for items in lists.values() for item in items or ()})
-    chosen = spread(paths, decode)
-    broken = decode_all(chosen, stem)
-    report.decoded = len(chosen) - len(broken)
-    report.problems += [
-        Problem(f"{path} cannot be decoded: {why}", _replace(stem, path, data))
-        for path, why in broken[:SHOWN]
-    ]
-    if len(broken) > SHOWN:
-        report.problems.append(Problem(f"{len(broken) - SHOWN} more cannot be decoded"))
+    _decode(report, lists, decode, place)
     return report
 
 
+def _configure(name: str, data: Path) -> CfgNode:
+    """The configuration with which a run would read a whole dataset."""
+    cfg = default_cfg()
+    try:
+        own = split_name(name)
+    except DatasetError as error:
+        raise UserError(error) from None
+    cfg.DATASET.NAME, cfg.DATASET.PATH = own or (known_datasets()[name], "")
+    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS = str(data), -1
+    cfg.VERBOSE = False
+    cfg.freeze()
+    return cfg
+
+
+def _decode(
+    report: Report,
+    lists: Mapping[str, Sequence[Datum] | None],
+    count: int | None,
+    place: Place | None,
+) -> None:
+    """Decode images of the lists, and add what cannot be to the report."""
+    paths = sorted({item.impath for items in lists.values() for item in items or ()})
+    chosen = spread(paths, count)
+    broken = decode_all(chosen, report.name)
+    report.decoded = len(chosen) - len(broken)
+    for path, why in broken[:SHOWN]:
+        fix = "replace the file by a good copy"
+        if place:
+            fix = f"rm {quote(path)} && {_prepare(place.stem, place.data)} --repair"
+        report.problems.append(Problem(f"{path} cannot be decoded: {why}", fix))
+    if len(broken) > SHOWN:
+        report.problems.append(Problem(f"{len(broken) - SHOWN} more cannot be decoded"))
+
+
 def compare(
-    lists: dict[str, Sequence[Datum] | None], name: str
+    lists: Mapping[str, Sequence[Datum] | None], name: str
 ) -> tuple[list[str], dict[str, int | None]]:
     """Compare the lists of a dataset with what lists must be, and with the published counts.
 
@@ -143,10 +176,11 @@ def compare(
     }
     expected = COUNTS[name]._asdict() if name in COUNTS else {}
     for what, number in expected.items():
-        found = numbers[what]
-        if number is not None and found != number:
-            kind = "classes" if what == "classes" else f"images in {what}"
-            problems.append(f"{found or 0:,} {kind}, expected {number:,}")
+        found = numbers[what] or 0
+        # 0: there is no such list
+        if number and found != number:
+            kind = "classes" if what == "classes" else f"{what} images"
+            problems.append(f"{found:,} {kind}, expected {number:,}")
     return problems, numbers
 
 
@@ -202,32 +236,23 @@ def _twice(lists: dict[str, Sequence[Datum]]) -> list[str]:
     return [f"{len(paths)} images are {kind}: {_some(paths)}" for kind, paths in double.items()]
 
 
-def _files(stem: str, data: Path) -> list[Problem]:
+def _files(place: Place) -> list[Problem]:
     """What is missing or strange among the files of a dataset that `prepare_data` knows."""
     problems = []
-    source = SOURCES.get(stem)
-    if source is None:
-        return []
-    folder = data / source.folder
-    for part in source.parts:
-        for what in missing(part, folder):
-            fix = _nested(part, folder)
-            if not fix and is_automatic(stem, part, data, folder):
-                fix = _prepare(stem, data)
-            problems.append(Problem(what, fix or advice(stem, part, data, folder)))
-        path = folder / part.file
-        if part.content and path.is_file():
-            try:
-                found = split_content(path)
-            except UserError:
-                continue  # the reader says what is wrong with it
-            if found != part.content:
-                problems.append(
-                    Problem(
-                        f"{part.file} does not list the images of the published split",
-                        f"mv {quote(str(path))} {quote(f'{path}.other')} && {_prepare(stem, data)}",
-                    )
-                )
+    prepare = _prepare(place.stem, place.data)
+    for part in place.source.parts:
+        for what in place.missing(part):
+            fix = _nested(part, place.folder)
+            if not fix:
+                fix = prepare if place.is_automatic(part) else place.advice(part)
+            problems.append(Problem(what, fix))
+        path = place.folder / part.file
+        if part.is_split and path.is_file():
+            aside = f"mv {quote(str(path))} {quote(f'{path}.other')} && {prepare}"
+            with contextlib.suppress(DatasetError):  # the reader says what is wrong with it
+                if place.is_published(path) is False:
+                    what = f"{part.file} does not list the images of the published split"
+                    problems.append(Problem(what, aside))
     return problems
 
 
@@ -243,16 +268,6 @@ def _nested(part: Part, folder: Path) -> str:
 
 def _prepare(stem: str, data: Path) -> str:
     return f"python -m tools.prepare_data {stem} --data {quote(str(data))}"
-
-
-def _repair(stem: str, data: Path) -> str:
-    """The command that adds missing images, for datasets that have one."""
-    return f"{_prepare(stem, data)} --repair" if stem in SOURCES else ""
-
-
-def _replace(stem: str, path: str, data: Path) -> str:
-    """The command that puts a fresh image in the place of a damaged one."""
-    return f"rm {quote(path)} && {_repair(stem, data)}" if stem in SOURCES else "replace the file"
 
 
 def _some(values: Sequence[Any]) -> str:
@@ -271,22 +286,25 @@ def show(reports: Sequence[Report]) -> str:
     """A table of what was checked, and each problem with its fix."""
     rows = [
         [
-            report.stem,
+            report.name,
             report.state,
-            *(_number(report.numbers.get(key)) for key in ("classes", *SPLITS)),
+            *(_number(report.numbers.get(key)) for key in ("classes", *PARTS)),
             _number(report.decoded or None),
         ]
         for report in reports
         if report.present
     ]
-    headers = ["dataset", "state", "classes", *SPLITS, "decoded"]
+    headers = ["dataset", "state", "classes", *PARTS, "decoded"]
     lines = (
         [tabulate(rows, headers, disable_numparse=True, colalign=("left", "left", *["right"] * 5))]
         if rows
         else []
     )
     for report in reports:
-        lines += [f"\n{report.stem}:"] if report.problems else []
+        # with problems, notes say the same in other words
+        notes = [] if report.problems else report.notes
+        lines += [f"\n{report.name}:"] if report.problems or notes else []
+        lines += [f"  - note: {note}" for note in notes]
         for problem in report.problems:
             lines.append(f"  - {problem.what}")
             lines += [f"    fix: {problem.fix}"] if problem.fix else []
@@ -314,7 +332,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("datasets", nargs="*", metavar="DATASET", help="names of files under configs/datasets")
+    add("datasets", nargs="*", metavar="DATASET", help="a name, folder:PATH or csv:PATH")
     add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
     add(
         "--decode",
@@ -335,17 +353,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     data = args.data.expanduser()
     try:
-        known = known_datasets()
-        stems = resolve_names(args.datasets or ["all"], list(known))
-        reports = [check(stem, known[stem], data, args.decode) for stem in stems]
+        own = [name for name in args.datasets if ":" in name]
+        names = [name for name in args.datasets if ":" not in name]
+        known = list(known_datasets())
+        names = resolve_names(names, known) if args.datasets else known
+        reports = [check(name, data, args.decode) for name in (*names, *own)]
         shown = show(reports)
         if shown:
             print(shown)
-        absent = [report.stem for report in reports if not report.present]
+        absent = [report.name for report in reports if not report.present]
         if absent:
             gap = "\n" if shown else ""
             print(f"{gap}not in {data}: {', '.join(absent)}")
-            wanted = [stem for stem in absent if stem not in MADE]
+            wanted = [name for name in absent if name in SOURCES]
             if args.datasets and wanted:
                 print(f"  fix: {_prepare(' '.join(wanted), data)}")
     except UserError as error:

@@ -26,20 +26,12 @@ from tqdm import tqdm
 from dassl.utils import UserError
 from tools.config import REPOSITORY
 from tools.download import check_space, in_bytes
-from tools.parts import (
-    DOWNLOADS,
-    Part,
-    Source,
-    advice,
-    complete,
-    find_download,
-    is_automatic,
-    linkable,
-    missing,
-)
+from tools.parts import Part, Source
+from tools.place import DOWNLOADS, Place
 from tools.sources import SOURCES
 
-MADE = ("shapes", "digits")  # the embedded world makes itself
+# the embedded world makes itself
+MADE = ("shapes", "shapes_blurred", "shapes_negative", "digits")
 
 
 def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
@@ -56,24 +48,24 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
     Raises:
         UserError: another process prepares it.
     """
-    source = SOURCES[stem]
-    folder = data / source.folder
-    print(f"{stem} -> {folder}")
-    todo = [part for part in source.parts if (repair and part.images) or missing(part, folder)]
-    for part in source.parts:
+    place = Place(stem, SOURCES[stem], data)
+    print(f"{stem} -> {place.folder}")
+    parts = place.source.parts
+    todo = [part for part in parts if (repair and part.images) or place.missing(part)]
+    for part in parts:
         if part not in todo:
             _say(f"{part.title}: is there")
     if not todo:
         return []
     undone = []
-    with _locked(data / DOWNLOADS / stem):
+    with _locked(place.downloads):
         try:
-            check_space(data, _needed(stem, source, todo, data), stem)
+            check_space(data, _needed(place, todo), stem)
         except UserError as error:
             todo, undone = [], [f"{stem}: {error}"]
         for part in todo:
             try:
-                complete(stem, source, part, data, _say, repair)
+                place.complete(part, _say, repair)
                 _say(f"{part.title}: done")
             except UserError as error:
                 undone.append(f"{stem}, {part.title}: {error}")
@@ -86,45 +78,41 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
 
 def plan(stem: str, data: Path) -> list[str]:
     """What `prepare` would do, a line for each part."""
-    source = SOURCES[stem]
-    folder = data / source.folder
-    lines = []
-    for part in source.parts:
-        path = find_download(stem, part.file, data, folder)
-        places = [place for _, place in linkable(part, data, folder)]
-        if not missing(part, folder):
-            line = "is there"
-        elif places:
-            line = f"link {', '.join(map(str, places))}"
-        elif part.how == "flower_names":
-            line = "write it (the names are part of torchvision)"
-        elif not is_automatic(stem, part, data, folder):
-            line = f"BY HAND: {advice(stem, part, data, folder)}"
-        elif path or not part.urls:
-            line = f"unpack {path}" if path else "sort the images into class folders"
-        else:
-            size = in_bytes(part.size) if part.size else "size not known"
-            line = f"download {part.urls[0]} ({size})"
-        lines.append(f"{part.title}: {line}")
-    return lines
+    place = Place(stem, SOURCES[stem], data)
+    return [f"{part.title}: {_step(place, part)}" for part in place.source.parts]
+
+
+def _step(place: Place, part: Part) -> str:
+    """What `prepare` would do for a part."""
+    links = [str(path) for _, path in place.linkable(part)]
+    path = place.find_download(part.file)
+    if not place.missing(part):
+        return "is there"
+    if links:
+        return f"link {', '.join(links)}"
+    if part.how == "flower_names":
+        return "write it (the names are part of torchvision)"
+    if not place.is_automatic(part):
+        return f"BY HAND: {place.advice(part)}"
+    if path or not part.urls:
+        return f"unpack {path}" if path else "sort the images into class folders"
+    return f"download {part.urls[0]} ({in_bytes(part.size) if part.size else 'size not known'})"
 
 
 def overview(data: Path) -> str:
     """A table: what can be prepared by itself, how big it is, and what is there."""
     rows = []
     for stem, source in SOURCES.items():
-        lacking = sum(bool(missing(part, data / source.folder)) for part in source.parts)
-        here = f"{len(source.parts) - lacking} of {len(source.parts)} parts"
-        size = sum(part.size for part in source.parts)
-        known = all(part.size or part.how != "archive" for part in source.parts)
-        by_hand = ", ".join(part.file for part in source.parts if _only_by_hand(part))
+        place, parts = Place(stem, source, data), source.parts
+        there = sum(not place.missing(part) for part in parts)
+        known = all(part.size or part.how != "archive" for part in parts)
         rows.append(
             [
                 stem,
                 automatic(source),
-                by_hand or "-",
-                in_bytes(size) if known else "?",
-                "complete" if not lacking else here,
+                ", ".join(part.file for part in parts if part.only_by_hand) or "-",
+                in_bytes(sum(part.size for part in parts)) if known else "?",
+                "complete" if there == len(parts) else f"{there} of {len(parts)} parts",
             ]
         )
     headers = ["dataset", "automatic", "by hand", "download", f"in {data}"]
@@ -133,21 +121,13 @@ def overview(data: Path) -> str:
 
 def automatic(source: Source) -> str:
     """ "yes" or "partly": whether all parts have an address."""
-    return "partly" if any(map(_only_by_hand, source.parts)) else "yes"
+    return "partly" if any(part.only_by_hand for part in source.parts) else "yes"
 
 
-def _only_by_hand(part: Part) -> bool:
-    return not part.urls and part.how != "flower_names"
-
-
-def _needed(stem: str, source: Source, parts: Sequence[Part], data: Path) -> int:
+def _needed(place: Place, parts: Sequence[Part]) -> int:
     """Bytes of disk that the downloads of some parts take, about."""
-    folder = data / source.folder
-    return sum(
-        part.size * part.copies
-        for part in parts
-        if part.urls and find_download(stem, part.file, data, folder) is None
-    )
+    missing = (part for part in parts if part.urls and not place.find_download(part.file))
+    return sum(part.size * part.copies for part in missing)
 
 
 @contextmanager

@@ -22,9 +22,7 @@ def drive_page(identifier: str) -> str:
     return f"https://drive.google.com/file/d/{identifier}/view"
 
 
-def split(
-    name: str, identifier: str, content: str = "", instead: tuple[str, ...] = (), size: int = 0
-) -> Part:
+def split(name: str, identifier: str, instead: tuple[str, ...] = (), size: int = 0) -> Part:
     """The split file of CoOp for a dataset, on Google Drive."""
     file = f"split_zhou_{name}.json"
     return Part(
@@ -33,14 +31,13 @@ def split(
         how="file",
         urls=drive(identifier),
         size=size,
-        content=content,
         instead=instead,
         by_hand=drive_page(identifier),
     )
 
 
 def classnames(variant: bool = False) -> Part:
-    """The names of ImageNet's classes; a variant has its own file, or a link to ImageNet's."""
+    """The names of ImageNet's classes; a variant does with those of ImageNet beside it."""
     identifier = "1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"
     return Part(
         file="classnames.txt",
@@ -48,7 +45,7 @@ def classnames(variant: bool = False) -> Part:
         how="file",
         urls=drive(identifier),
         size=22_000,
-        links=(("classnames.txt", ("imagenet/classnames.txt",)),) if variant else (),
+        instead=("../imagenet/classnames.txt",) if variant else (),
         by_hand=drive_page(identifier),
     )
 
@@ -83,7 +80,7 @@ SUN_NOTE = (
 
 SOURCES: dict[str, Source] = {
     "imagenet": Source(
-        "imagenet",
+        "ImageNet",
         (
             Part(
                 file="ILSVRC2012_img_train.tar",
@@ -91,7 +88,6 @@ SOURCES: dict[str, Source] = {
                 how="imagenet_train",
                 size=147_897_477_120,
                 digest="md5:1d675b47d978889d74fa0da5fadfb00e",
-                links=(("images/train", ("imagenet/train",)),),
                 by_hand=IMAGENET_PAGE,
             ),
             Part(
@@ -100,14 +96,13 @@ SOURCES: dict[str, Source] = {
                 how="imagenet_val",
                 size=6_744_924_160,
                 digest="md5:29b22e2961454d5413ddabcf34fc5622",
-                links=(("images/val", ("imagenet/val",)),),
                 by_hand=IMAGENET_PAGE,
             ),
             classnames(),
         ),
     ),
     "caltech101": Source(
-        "caltech-101",
+        "Caltech101",
         (
             Part(
                 file="caltech-101.zip",
@@ -117,19 +112,17 @@ SOURCES: dict[str, Source] = {
                 digest="md5:3138e1922a9193bfa496528edbbc45d0",
                 inner="caltech-101/101_ObjectCategories.tar.gz",
                 moves=((("101_ObjectCategories",), "101_ObjectCategories"),),
-                links=(("101_ObjectCategories", ("caltech101/101_ObjectCategories",)),),
                 by_hand="https://data.caltech.edu/records/mzrjq-6wc02",
             ),
             split(
                 "Caltech101",
                 "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN",
-                "ac64c8d709afd7f8d725226d0915fc5e43e2d204ac9e52c145f4712c54880fea",
                 size=809_184,
             ),
         ),
     ),
     "oxford_pets": Source(
-        "oxford_pets",
+        "OxfordPets",
         (
             Part(
                 file="images.tar.gz",
@@ -138,7 +131,6 @@ SOURCES: dict[str, Source] = {
                 size=791_918_971,
                 digest="md5:5c4f3ee8e5d25df40f4fd59a7f44e54c",
                 moves=((("images",), "images"),),
-                links=(("images", ("oxford-iiit-pet/images",)),),
                 by_hand="https://www.robots.ox.ac.uk/~vgg/data/pets/",
             ),
             Part(
@@ -149,13 +141,12 @@ SOURCES: dict[str, Source] = {
                 size=19_173_078,
                 digest="md5:95a8c909bbe2e81eed6a22bccdf3f68f",
                 moves=((("annotations",), "annotations"),),
-                links=(("annotations", ("oxford-iiit-pet/annotations",)),),
                 by_hand="https://www.robots.ox.ac.uk/~vgg/data/pets/",
             ),
         ),
     ),
     "stanford_cars": Source(
-        "stanford_cars",
+        "StanfordCars",
         (
             Part(
                 file="cars_train.tgz",
@@ -176,14 +167,13 @@ SOURCES: dict[str, Source] = {
             split(
                 "StanfordCars",
                 "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
-                "a330b1407cdb49202c6df10fc10e2e323956cdd2e8d6d94f847468a3e4cce5fe",
                 CARS_MATLAB,
                 size=1_855_652,
             ),
         ),
     ),
     "oxford_flowers": Source(
-        "oxford_flowers",
+        "OxfordFlowers",
         (
             Part(
                 file="102flowers.tgz",
@@ -192,7 +182,6 @@ SOURCES: dict[str, Source] = {
                 size=344_862_509,
                 digest="md5:52808999861908f626f3c1f4e79d11fa",
                 moves=((("jpg",), "jpg"),),
-                links=(("jpg", ("flowers-102/jpg",)),),
                 by_hand="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
             ),
             Part(
@@ -203,7 +192,6 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{VGG}/flowers/102/imagelabels.mat",),
                 size=502,
                 digest="md5:e0620be6f572b9609742df49c70aed4d",
-                links=(("imagelabels.mat", ("flowers-102/imagelabels.mat",)),),
                 by_hand="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
             ),
             Part(
@@ -216,7 +204,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "food101": Source(
-        "food-101",
+        "Food101",
         (
             Part(
                 file="food-101.tar.gz",
@@ -231,7 +219,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "fgvc_aircraft": Source(
-        "fgvc_aircraft",
+        "FGVCAircraft",
         (
             Part(
                 file="fgvc-aircraft-2013b.tar.gz",
@@ -245,22 +233,12 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
                 size=2_753_340_328,
                 moves=((("fgvc-aircraft-2013b/data/*",), ""),),
-                links=tuple(
-                    (name, (f"fgvc-aircraft-2013b/data/{name}",))
-                    for name in (
-                        "images",
-                        "variants.txt",
-                        "images_variant_train.txt",
-                        "images_variant_val.txt",
-                        "images_variant_test.txt",
-                    )
-                ),
                 by_hand="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
             ),
         ),
     ),
     "sun397": Source(
-        "sun397",
+        "SUN397",
         (
             Part(
                 file="SUN397.tar.gz",
@@ -268,7 +246,6 @@ SOURCES: dict[str, Source] = {
                 size=39 * GB,
                 digest="md5:8ca2778205c41d23104230ba66911c7a",
                 moves=((("SUN397",), "SUN397"),),
-                links=(("SUN397", ("SUN397",)),),
                 by_hand=SUN_BY_HAND,
                 note=SUN_NOTE,
             ),
@@ -280,7 +257,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "dtd": Source(
-        "dtd",
+        "DescribableTextures",
         (
             Part(
                 file="dtd-r1.0.1.tar.gz",
@@ -289,19 +266,17 @@ SOURCES: dict[str, Source] = {
                 size=625_239_812,
                 digest="md5:fff73e5086ae6bdbea199a49dfb8a4c1",
                 moves=((("dtd/*",), ""),),
-                links=(("images", ("dtd/dtd/images",)),),
                 by_hand="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
             ),
             split(
                 "DescribableTextures",
                 "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x",
-                "d919f3c4dcc0567499e09ae08efe84d38bf9222d734fbb46d30123709c3c26b8",
                 size=563_702,
             ),
         ),
     ),
     "eurosat": Source(
-        "eurosat",
+        "EuroSAT",
         (
             Part(
                 file="EuroSAT.zip",
@@ -313,19 +288,17 @@ SOURCES: dict[str, Source] = {
                 size=94_280_567,
                 digest="md5:c8fa014336c82ac7804f0398fcb19387",
                 moves=((("2750", "EuroSAT/2750"), "2750"),),
-                links=(("2750", ("eurosat/EuroSAT/2750",)),),
                 by_hand=f"{HF}/torchgeo/eurosat (the RGB images, EuroSAT.zip)",
             ),
             split(
                 "EuroSAT",
                 "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o",
-                "e867d18f7af66eeeb5afed3f6e1d11f14e7082f265537fafc5c099112cdd2798",
                 size=3_006_492,
             ),
         ),
     ),
     "ucf101": Source(
-        "ucf101",
+        "UCF101",
         (
             Part(
                 file="UCF-101-midframes.zip",
@@ -337,7 +310,6 @@ SOURCES: dict[str, Source] = {
             split(
                 "UCF101",
                 "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
-                "c4df60ca35e8c0103074a2b5595c565a9d338a33c88fd766bcc731f5a421f95f",
                 tuple(
                     f"ucfTrainTestlist/{name}.txt"
                     for name in ("classInd", "trainlist01", "testlist01")
@@ -347,7 +319,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "imagenetv2": Source(
-        "imagenetv2",
+        "ImageNetV2",
         (
             Part(
                 file="imagenetv2-matched-frequency.tar.gz",
@@ -365,19 +337,13 @@ SOURCES: dict[str, Source] = {
                         "imagenetv2-matched-frequency-format-val",
                     ),
                 ),
-                links=(
-                    (
-                        "imagenetv2-matched-frequency-format-val",
-                        ("imagenetv2/imagenetv2-matched-frequency",),
-                    ),
-                ),
                 by_hand=f"{HF}/vaishaal/ImageNetV2",
             ),
             classnames(variant=True),
         ),
     ),
     "imagenet_sketch": Source(
-        "imagenet-sketch",
+        "ImageNetSketch",
         (
             Part(
                 file="ImageNet-Sketch.zip",
@@ -385,14 +351,13 @@ SOURCES: dict[str, Source] = {
                 urls=drive(SKETCH),
                 size=7_600 * MB,
                 moves=((("sketch", "ImageNet-Sketch/sketch", "images"), "images"),),
-                links=(("images", ("imagenet-sketch/sketch",)),),
                 by_hand=f"https://github.com/HaohanWang/ImageNet-Sketch, or {drive_page(SKETCH)}",
             ),
             classnames(variant=True),
         ),
     ),
     "imagenet_a": Source(
-        "imagenet-adversarial",
+        "ImageNetA",
         (
             Part(
                 file="imagenet-a.tar",
@@ -400,14 +365,13 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{BERKELEY}/imagenet-a.tar",),
                 size=687 * MB,
                 moves=((("imagenet-a",), "imagenet-a"),),
-                links=(("imagenet-a", ("imagenet-a",)),),
                 by_hand="https://github.com/hendrycks/natural-adv-examples",
             ),
             classnames(variant=True),
         ),
     ),
     "imagenet_r": Source(
-        "imagenet-rendition",
+        "ImageNetR",
         (
             Part(
                 file="imagenet-r.tar",
@@ -415,7 +379,6 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{BERKELEY}/imagenet-r.tar",),
                 size=2_190 * MB,
                 moves=((("imagenet-r",), "imagenet-r"),),
-                links=(("imagenet-r", ("imagenet-r",)),),
                 by_hand="https://github.com/hendrycks/imagenet-r",
             ),
             classnames(variant=True),

@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
-from datasets.counts import COUNTS, Counts
+from datasets.counts import COUNTS, DIGESTS, Counts
 from datasets.errors import DatasetError
+from datasets.splits import PARTS, digest, read_split
 from tests.tools.archives import picture
-from tools import doctor, parts
+from tools import doctor
 from tools.config import default_cfg
 from tools.doctor import check, compare, main, spread
 from tools.parts import Images, Part, Source
+from tools.place import DEVKIT
 from tools.sources import SOURCES
-
-SPLITS = ("train", "val", "test")
 
 
 class Toy(DatasetBase):
     """Reads `split.json` as the readers of published datasets do."""
 
     dataset_dir = "toy"
+    elsewhere: dict[str, tuple[str, ...]] = {}
 
     def __init__(self, cfg):
         folder = Path(cfg.DATASET.ROOT) / self.dataset_dir
@@ -34,15 +34,15 @@ class Toy(DatasetBase):
         missing = [p for items in lists.values() for p, _, _ in items if not (folder / p).is_file()]
         if missing:
             raise DatasetError(f"{len(missing)} images are missing, {missing[0]} first")
-        print("a reader that talks")
+        print("a reader that talks\nNote: it has notes")
         train, val, test = (
             [Datum(str(folder / path), label, classname=name) for path, label, name in lists[split]]
-            for split in SPLITS
+            for split in PARTS
         )
         super().__init__(train_x=train, val=val, test=test)
 
 
-class ToyShifted(Toy):
+class ToyTestOnly(Toy):
     """The same images, for testing only."""
 
     test_only = True
@@ -51,11 +51,11 @@ class ToyShifted(Toy):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A whole dataset of 3 classes, 5 images each, that the tools know; its folder."""
-    for reader in (Toy, ToyShifted):
+    for reader in (Toy, ToyTestOnly):
         monkeypatch.setitem(DATASET_REGISTRY._obj_map, reader.__name__, reader)
     monkeypatch.setitem(COUNTS, "Toy", Counts(3, 9, 3, 3))
     source = Source(
-        "toy",
+        "Toy",
         (
             Part(
                 "toy.zip",
@@ -75,7 +75,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "toy", source)
     monkeypatch.setattr(doctor, "known_datasets", lambda: {"toy": "Toy", "shapes": "Shapes"})
     folder = tmp_path / "toy"
-    lists: dict[str, list] = {split: [] for split in SPLITS}
+    lists: dict[str, list] = {split: [] for split in PARTS}
     for label, name in enumerate(("ant", "bee", "cat")):
         (folder / "images" / name).mkdir(parents=True)
         for i, split in enumerate(("train",) * 3 + ("val", "test")):
@@ -107,7 +107,7 @@ def run(capsys, *arguments: str, code: int = 0) -> str:
 
 
 def problems(folder: Path, **options) -> list[tuple[str, str]]:
-    report = check("toy", "Toy", folder.parent, **options)
+    report = check("toy", folder.parent, **options)
     return [(problem.what, problem.fix) for problem in report.problems]
 
 
@@ -121,6 +121,9 @@ def test_a_whole_dataset_is_ok(toy, capsys):
         ["dataset", "state", "classes", "train", "val", "test", "decoded"],
         ["-" * 9, "-" * 7, "-" * 9, "-" * 7, "-" * 5, "-" * 6, "-" * 9],
         ["toy", "ok", "3", "9", "3", "3", "15"],
+        [""],
+        ["toy:"],
+        ["", "- note: it has notes"],
     ]
 
 
@@ -204,10 +207,10 @@ def test_decode_is_spread_over_all_images_or_all_of_them(toy, capsys):
     [
         (
             lambda lists: lists["train"].pop(0),
-            ["8 images in train, expected 9"],
+            ["8 train images, expected 9"],
         ),
         (
-            lambda lists: [item.__setitem__(1, item[1] * 2) for s in SPLITS for item in lists[s]],
+            lambda lists: [item.__setitem__(1, item[1] * 2) for s in PARTS for item in lists[s]],
             ["labels are not 0 to C-1: 1, 3 without an image"],
         ),
         (
@@ -222,12 +225,12 @@ def test_decode_is_spread_over_all_images_or_all_of_them(toy, capsys):
             lambda lists: lists["test"].append(lists["train"][0]),
             [
                 "1 images are in train and in test: {}/images/ant/0.jpg",
-                "4 images in test, expected 3",
+                "4 test images, expected 3",
             ],
         ),
         (
             lambda lists: lists["val"].append(lists["val"][0]),
-            ["1 images are twice in val: {}/images/ant/3.jpg", "4 images in val, expected 3"],
+            ["1 images are twice in val: {}/images/ant/3.jpg", "4 val images, expected 3"],
         ),
     ],
 )
@@ -238,8 +241,9 @@ def test_lists_that_are_not_what_they_should_be(toy, change, expected):
     assert found == [(text, f"{command(toy)} --repair") for text in wanted]
 
 
-def test_a_test_only_dataset_has_no_training_list_and_no_overlap(toy):
-    report = check("toy", "ToyShifted", toy.parent)
+def test_a_test_only_dataset_has_no_training_list_and_no_overlap(toy, monkeypatch):
+    monkeypatch.setattr(doctor, "known_datasets", lambda: {"toy": "ToyTestOnly"})
+    report = check("toy", toy.parent)
     assert report.problems == []
     assert report.numbers == {"classes": 3, "test": 3, "train": None, "val": None}
 
@@ -254,9 +258,8 @@ def test_counts_that_are_not_known_are_not_compared():
 
 def test_an_edited_split_file_is_told_from_the_published_one(toy, monkeypatch):
     path = toy / "split_zhou_Toy.json"
-    source = SOURCES["toy"]
-    split = replace(source.parts[1], content=parts.split_content(path))
-    monkeypatch.setitem(SOURCES, "toy", replace(source, parts=(source.parts[0], split)))
+    lists = read_split(path, toy).parts()
+    monkeypatch.setitem(DIGESTS, "Toy", tuple(digest(items) for _, items in lists))
     assert problems(toy) == []
     edit(toy, lambda lists: lists["train"].reverse())
     assert problems(toy) == [
@@ -283,8 +286,8 @@ def test_flat_validation_images_of_imagenet(capsys, tmp_path):
     (folder / "ILSVRC2012_val_00000001.JPEG").write_bytes(picture())
     shown = run(capsys, "imagenet", "--data", str(tmp_path), code=1)
     flat = "images/val has 0 of 50,000 images in class folders: they lie side by side\n"
-    assert f"  - {flat}    fix: get {parts.DEVKIT} from https://image-net.org/" in shown
-    kit = tmp_path / "downloads/imagenet" / parts.DEVKIT
+    assert f"  - {flat}    fix: get {DEVKIT} from https://image-net.org/" in shown
+    kit = tmp_path / "downloads/imagenet" / DEVKIT
     kit.parent.mkdir(parents=True)
     kit.write_bytes(b"")
     shown = run(capsys, "imagenet", "--data", str(tmp_path), code=1)
@@ -314,9 +317,42 @@ def test_all_datasets_of_the_configuration_are_known():
     assert {"shapes", "digits", "imagenet"} <= found
 
 
-def test_counts_add_up():
-    halves = {"Food101": 101_000, "OxfordPets": 7_349, "FGVCAircraft": 10_000, "EuroSAT": 27_000}
-    for name, images in halves.items():
-        counts = COUNTS[name]
-        assert (counts.train or 0) + (counts.val or 0) + counts.test == images
-    assert len(COUNTS) == len([stem for stem in SOURCES if stem != "toy"]) == 15
+def test_own_data_is_checked_where_it_is(capsys, tmp_path):
+    for name in ("ant", "bee"):
+        for part in ("train", "test"):
+            folder = tmp_path / "mine" / part / name
+            folder.mkdir(parents=True)
+            (folder / "1.jpg").write_bytes(picture())
+    shown = run(capsys, f"folder:{tmp_path}/mine")
+    assert re.search(r"^folder:\S+/mine +ok +2 +2 +- +2 +4$", shown, re.MULTILINE)
+    path = tmp_path / "mine/train/bee/1.jpg"
+    path.write_bytes(b"")
+    shown = run(capsys, f"folder:{tmp_path}/mine", code=1)
+    assert f"{path} cannot be decoded: the file is empty\n    fix: replace the file" in shown
+    path.unlink()
+    shown = run(capsys, f"folder:{tmp_path}/mine", code=1)
+    assert "bee" in shown.partition("  - ")[2]
+    run(capsys, f"csv:{tmp_path}/nowhere.csv", code=1)
+    assert run(capsys, "floder:/x", code=1).startswith('error: "floder:/x" is no dataset')
+
+
+def test_a_published_dataset_is_checked_with_its_reader(capsys, tmp_path):
+    """A small FGVCAircraft in its real layout: everything is there but far too little of it."""
+    folder = tmp_path / "fgvc_aircraft"
+    (folder / "images").mkdir(parents=True)
+    (folder / "variants.txt").write_text("707-320\nF/A-18\n")
+    for i, part in enumerate(PARTS):
+        lines = [f"{2 * i:07} 707-320", f"{2 * i + 1:07} F/A-18"]
+        (folder / f"images_variant_{part}.txt").write_text("\n".join(lines) + "\n")
+        for line in lines:
+            (folder / "images" / f"{line[:7]}.jpg").write_bytes(picture())
+    shown = run(capsys, "fgvc_aircraft", "--data", str(tmp_path), code=1)
+    assert re.search(r"^fgvc_aircraft +wrong +2 +2 +2 +2 +6$", shown, re.MULTILINE)
+    fix = f"python -m tools.prepare_data fgvc_aircraft --data {tmp_path}"
+    assert shown.partition("\nfgvc_aircraft:\n")[2] == (
+        f"  - images has 6 of 10,000 images\n    fix: {fix}\n"
+        "  - 2 classes, expected 100\n"
+        "  - 2 train images, expected 3,334\n"
+        "  - 2 val images, expected 3,333\n"
+        "  - 2 test images, expected 3,333\n"
+    )

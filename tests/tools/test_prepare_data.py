@@ -19,12 +19,13 @@ import scipy.io
 import yaml
 from torchvision import datasets as tv
 
-from dassl.data.datasets import DATASET_REGISTRY
+from datasets import counts
 from datasets.counts import COUNTS
+from datasets.splits import PARTS
 from tests.tools.archives import make, make_tar
 from tests.tools.local_server import File, serving
-from tools import download, parts, prepare_data
-from tools.parts import SPLITS, count_images, split_content
+from tools import download, place, prepare_data
+from tools.place import DEVKIT, count_images
 from tools.prepare_data import main
 from tools.sources import SOURCES
 
@@ -36,9 +37,10 @@ SPLIT = {
     "test": [["b/3.jpg", 1, "b"]],
 }
 SPLIT_JSON = json.dumps(SPLIT).encode()
-SPLIT_CONTENT = hashlib.sha256(b"a/1.jpg\t0\na/2.jpg\t0\nb/3.jpg\t1\n").hexdigest()
-NO_VAL = hashlib.sha256(b"a/1.jpg\t0\nb/3.jpg\t1\n").hexdigest()
-PARTITION = {f"images_variant_{split}.txt": b"0000001 x\n" for split in SPLITS}
+SPLIT_DIGESTS = tuple(
+    hashlib.sha256(line).hexdigest() for line in (b"a/1.jpg\t0\n", b"a/2.jpg\t0\n", b"b/3.jpg\t1\n")
+)
+PARTITION = {f"images_variant_{split}.txt": b"0000001 x\n" for split in PARTS}
 
 # what is in the real archives: path -> content
 ARCHIVES = {
@@ -182,11 +184,12 @@ def server(monkeypatch):
                         urls=(server.url(path),) if part.urls else (),
                         digest=f"md5:{hashlib.md5(body).hexdigest()}" if part.digest else "",
                         images=part.images and replace(part.images, count=2),
-                        content=part.content and SPLIT_CONTENT,
                         size=len(body),
                     )
                 )
             monkeypatch.setitem(SOURCES, stem, replace(source, parts=tuple(changed)))
+        for name in counts.DIGESTS:
+            monkeypatch.setitem(counts.DIGESTS, name, SPLIT_DIGESTS)
         yield server
 
 
@@ -361,29 +364,40 @@ def test_an_incomplete_tree_of_torchvision_is_not_linked(server, capsys, tmp_pat
 def test_a_variant_uses_the_names_of_imagenet(server, capsys, tmp_path):
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "classnames.txt").write_bytes(CLASSNAMES)
-    run(capsys, "imagenet_a", "imagenet_r", "--data", str(tmp_path))
-    for folder in ("imagenet-adversarial", "imagenet-rendition"):
-        assert os.readlink(tmp_path / folder / "classnames.txt") == "../imagenet/classnames.txt"
+    run(capsys, "imagenet_a", "--data", str(tmp_path))
+    assert tree(tmp_path / "imagenet-adversarial") == ARCHIVES["imagenet-a.tar"]
+    assert [path for path, _ in server.requests] == ["/imagenet_a/imagenet-a.tar"]
 
 
 @pytest.mark.parametrize(
     ("stem", "file", "content", "message"),
     [
-        ("dtd", "split_zhou_DescribableTextures.json", b'{"train": []}', "is not a split file"),
-        ("dtd", "split_zhou_DescribableTextures.json", b"[1, 2", "is not a split file"),
+        (
+            "dtd",
+            "split_zhou_DescribableTextures.json",
+            b'{"train": []}',
+            "expected the keys train, val and test",
+        ),
+        ("dtd", "split_zhou_DescribableTextures.json", b"[1, 2", "is not valid JSON"),
         (
             "dtd",
             "split_zhou_DescribableTextures.json",
             json.dumps(SPLIT | {"val": []}).encode(),
-            f"(sha256 of its lists is {NO_VAL}, expected {SPLIT_CONTENT})",
+            "does not list the images of the published split",
         ),
         (
             "imagenet_a",
             "classnames.txt",
             b"n1 one\nn0 zero\n",
-            "has 2 classes, expected 1000 lines",
+            "has 2 classes, expected 1000, sorted",
         ),
-        ("imagenet_a", "classnames.txt", CLASSNAMES[::-1], "expected 1000 lines"),
+        (
+            "imagenet_a",
+            "classnames.txt",
+            b"".join(reversed(CLASSNAMES.splitlines(keepends=True))),
+            "has 1000 classes, expected 1000, sorted by wnid: delete it, and get it from",
+        ),
+        ("imagenet_a", "classnames.txt", b"n0\n", "line 1: expected `<wnid> <name>`, found 'n0'"),
     ],
 )
 def test_a_list_with_another_content_does_not_move_in(
@@ -527,10 +541,10 @@ def imagenet(server, monkeypatch):
     files = {
         "ILSVRC2012_img_train.tar": make_tar(classes),
         "ILSVRC2012_img_val.tar": make_tar(val),
-        parts.DEVKIT: devkit([3, 1, 2, 1], wnids),
+        DEVKIT: devkit([3, 1, 2, 1], wnids),
     }
     md5 = {name: hashlib.md5(body).hexdigest() for name, body in files.items()}
-    monkeypatch.setitem(tv.imagenet.ARCHIVE_META, "devkit", (parts.DEVKIT, md5[parts.DEVKIT]))
+    monkeypatch.setitem(tv.imagenet.ARCHIVE_META, "devkit", (DEVKIT, md5[DEVKIT]))
     source = SOURCES["imagenet"]
     counts = {"ILSVRC2012_img_train.tar": 6, "ILSVRC2012_img_val.tar": 4}
     changed = tuple(
@@ -566,7 +580,7 @@ def test_imagenet_is_unpacked_from_the_archives_of_the_user(imagenet, capsys, tm
     shown = run(capsys, "imagenet", "--data", str(tmp_path), code=1)
     page = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php (with a login)"
     assert f"get ILSVRC2012_img_train.tar from {page}, put it into" in shown
-    assert f"get ILSVRC2012_img_val.tar and {parts.DEVKIT} from {page}, put them into" in shown
+    assert f"get ILSVRC2012_img_val.tar and {DEVKIT} from {page}, put them into" in shown
     by_hand(tmp_path, "imagenet", *imagenet)
     run(capsys, "imagenet", "--data", str(tmp_path))
     assert tree(tmp_path / "imagenet") == TRAIN | VAL | {"classnames.txt": CLASSNAMES}
@@ -580,14 +594,14 @@ def test_training_images_continue_after_a_kill_and_keep_what_the_user_has(
     half = tmp_path / "imagenet/images/train/n00000003"
     half.mkdir(parents=True)
     (half / "n00000003_0.JPEG").write_bytes(b"user's")
-    merge = parts.imagenet_archives.merge
+    merge = place.imagenet_archives.merge
 
     def dying(source, target):
         merge(source, target)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts.imagenet_archives, "merge", dying)
+        patch.setattr(place.imagenet_archives, "merge", dying)
         with pytest.raises(KeyboardInterrupt):
             main(["imagenet", "--data", str(tmp_path)])
     assert len(tree(tmp_path / "imagenet/images/train")) == 3
@@ -603,9 +617,9 @@ def test_validation_images_side_by_side_are_sorted_by_links(imagenet, capsys, tm
     for name, content in flat.items():
         (folder / name).write_bytes(content)
     shown = run(capsys, "imagenet", "--data", str(tmp_path), code=1)
-    assert f"get {parts.DEVKIT} from https://image-net.org" in shown
+    assert f"get {DEVKIT} from https://image-net.org" in shown
     assert "get ILSVRC2012_img_val.tar" not in shown
-    by_hand(tmp_path, "imagenet", "ILSVRC2012_img_train.tar", parts.DEVKIT)
+    by_hand(tmp_path, "imagenet", "ILSVRC2012_img_train.tar", DEVKIT)
     run(capsys, "imagenet", "--data", str(tmp_path))
     sorted_ones = {name.removeprefix("images/val/"): content for name, content in VAL.items()}
     assert tree(folder) == flat | sorted_ones
@@ -615,9 +629,9 @@ def test_validation_images_side_by_side_are_sorted_by_links(imagenet, capsys, tm
 
 def test_a_damaged_development_kit_is_refused(imagenet, capsys, tmp_path):
     by_hand(tmp_path, "imagenet", *imagenet)
-    (tmp_path / "downloads/imagenet" / parts.DEVKIT).write_bytes(b"?")
+    (tmp_path / "downloads/imagenet" / DEVKIT).write_bytes(b"?")
     shown = run(capsys, "imagenet", "--data", str(tmp_path), code=1)
-    assert f"{parts.DEVKIT} is damaged, its md5 is not that of ILSVRC2012" in shown
+    assert f"{DEVKIT} is damaged, its md5 is not that of ILSVRC2012" in shown
     assert tree(tmp_path / "imagenet/images/train")
     assert not (tmp_path / "imagenet/images/val").exists()
 
@@ -648,7 +662,7 @@ def test_addresses_and_digests_are_those_of_torchvision():
         assert f'"{digest.removeprefix("md5:")}"' in source
     for kind, part in (("train", "ILSVRC2012_img_train.tar"), ("val", "ILSVRC2012_img_val.tar")):
         assert tv.imagenet.ARCHIVE_META[kind] == (part, known[part].digest.removeprefix("md5:"))
-    assert tv.imagenet.ARCHIVE_META["devkit"][0] == parts.DEVKIT
+    assert tv.imagenet.ARCHIVE_META["devkit"][0] == DEVKIT
 
 
 def test_every_part_says_where_a_person_gets_it_and_names_are_unique():
@@ -664,15 +678,15 @@ def test_every_part_says_where_a_person_gets_it_and_names_are_unique():
 
 
 @pytest.mark.parametrize("stem", SOURCES)
-def test_images_of_a_source_are_enough_for_the_published_lists(stem):
+def test_a_source_fits_its_reader(stem):
     config = prepare_data.REPOSITORY / "configs" / "datasets" / f"{stem}.yaml"
-    if not config.is_file():
-        pytest.skip(f"no reader for {stem} yet")
-    name = yaml.safe_load(config.read_text())["DATASET"]["NAME"]
-    assert SOURCES[stem].folder == DATASET_REGISTRY.get(name).dataset_dir
-    counts = COUNTS[name]
-    images = sum(part.images.count for part in SOURCES[stem].parts if part.images)
-    assert images == sum(number or 0 for number in (counts.train, counts.val, counts.test))
+    source = SOURCES[stem]
+    assert yaml.safe_load(config.read_text())["DATASET"]["NAME"] == source.reader
+    published = COUNTS[source.reader]
+    images = sum(part.images.count for part in source.parts if part.images)
+    assert images == published.train + published.val + published.test
+    splits = [part.file for part in source.parts if part.is_split]
+    assert splits in ([], [f"split_zhou_{source.reader}.json"])
 
 
 def test_images_are_counted_at_their_depth(tmp_path):
@@ -695,9 +709,3 @@ def test_images_are_counted_at_their_depth(tmp_path):
     ]
     assert count_images(tmp_path / "nowhere", (0,)) == 0
     assert count_images(tmp_path / "1.jpg", (0,)) == 0
-
-
-def test_the_content_of_a_split_file_does_not_depend_on_its_format(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps(SPLIT, indent=4))
-    (tmp_path / "b.json").write_text(json.dumps(dict(reversed(SPLIT.items()))))
-    assert split_content(tmp_path / "a.json") == split_content(tmp_path / "b.json") == SPLIT_CONTENT
