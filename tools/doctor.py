@@ -32,13 +32,13 @@ from datasets.errors import DatasetError
 from datasets.own import split_name
 from datasets.splits import PARTS
 from tools.config import REPOSITORY, default_cfg, read_yaml
-from tools.parts import Part
-from tools.place import Place, count_images
+from tools.place import Place
 from tools.prepare_data import command_line, resolve_names
 from tools.sources import SOURCES
 
 CONFIGS = REPOSITORY / "configs" / "datasets"
 SHOWN = 5  # of many problems of one kind
+LINES = 8  # of one message
 DECODED = 200  # images of each dataset, unless said
 
 
@@ -242,10 +242,9 @@ def _files(place: Place) -> list[Problem]:
     prepare = _prepare(place.stem, place.data)
     for part in place.source.parts:
         for what in place.missing(part):
-            fix = _nested(part, place.folder)
-            if not fix:
-                fix = prepare if place.is_automatic(part) else place.advice(part)
-            problems.append(Problem(what, fix))
+            lift = place.lift_command(part)
+            automatic = place.is_automatic(part)
+            problems.append(Problem(what, lift or (prepare if automatic else place.advice(part))))
         path = place.folder / part.file
         if part.is_split and path.is_file():
             aside = f"mv {quote(str(path))} {quote(f'{path}.other')} && {prepare}"
@@ -254,16 +253,6 @@ def _files(place: Place) -> list[Problem]:
                     what = f"{part.file} does not list the images of the published split"
                     problems.append(Problem(what, aside))
     return problems
-
-
-def _nested(part: Part, folder: Path) -> str:
-    """The command for images that lie one folder of the same name too deep."""
-    if not part.images:
-        return ""
-    root = folder / part.images.folder
-    if count_images(root / root.name, part.images.depths) < part.images.count:
-        return ""
-    return f"mv {quote(str(root / root.name))}/* {quote(str(root))}/"
 
 
 def _prepare(stem: str, data: Path) -> str:
@@ -306,9 +295,17 @@ def show(reports: Sequence[Report]) -> str:
         lines += [f"\n{report.name}:"] if report.problems or notes else []
         lines += [f"  - note: {note}" for note in notes]
         for problem in report.problems:
-            lines.append(f"  - {problem.what}")
+            lines.append(f"  - {_shorten(problem.what)}")
             lines += [f"    fix: {problem.fix}"] if problem.fix else []
     return "\n".join(lines)
+
+
+def _shorten(text: str) -> str:
+    """Some lines of a long message, below each other."""
+    lines = [line.strip() for line in text.splitlines()]
+    if len(lines) > LINES:
+        lines[LINES - 2 : -1] = ["..."]
+    return "\n    ".join(lines)
 
 
 def _number(value: int | None) -> str:

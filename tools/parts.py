@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,8 +59,8 @@ class Part:
 
     @property
     def title(self) -> str:
-        """What the part is, for people: its folder of images, or its files."""
-        return self.images.folder if self.images else ", ".join(self.files)
+        """What the part is, for people: its folder of images, its file, or their folder."""
+        return self.images.folder if self.images else posixpath.commonpath(self.files)
 
     @property
     def is_split(self) -> bool:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from dassl.utils import UserError, atomic_open
 from datasets.counts import is_published
@@ -101,6 +102,15 @@ class Place:
                     break
         return found
 
+    def lift_command(self, part: Part) -> str:
+        """The command for images that lie one folder of the same name too deep; "" otherwise."""
+        if not part.images:
+            return ""
+        root = self.folder / part.images.folder
+        if count_images(root / root.name, part.images.depths) < part.images.count:
+            return ""
+        return f"mv {quote(str(root / root.name))}/* {quote(str(root))}/"
+
     def is_automatic(self, part: Part) -> bool:
         """Whether `complete` can do its work without a person."""
         if part.urls or part.how == "flower_names" or self.linkable(part):
@@ -141,6 +151,9 @@ class Place:
             say(f"{name}: linked to {place}")
         if not self.missing(part) and not (repair and part.images):
             return
+        lift = self.lift_command(part)
+        if lift and not repair:
+            raise ByHand(f"its images lie one folder too deep: {lift}")
         if not self.is_automatic(part):
             raise ByHand(self.advice(part))
         path = self.find_download(part.file)
@@ -157,7 +170,10 @@ class Place:
             self._put(part, path, say)
         lacking = self.missing(part)
         if lacking:
-            raise UserError(f"{'; '.join(lacking)}, after all of {part.file} is in place")
+            raise UserError(
+                f"{'; '.join(lacking)}, after all of {part.file} is in place: if it may be "
+                "damaged, delete it and run the command again"
+            )
 
     def _sort_val(self, part: Part, say: Say) -> None:
         say(f"{part.title}: sorting the images into class folders, by hard links")

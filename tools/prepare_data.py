@@ -92,6 +92,8 @@ def _step(place: Place, part: Part) -> str:
         return f"link {', '.join(links)}"
     if part.how == "flower_names":
         return "write it (the names are part of torchvision)"
+    if place.lift_command(part):
+        return f"BY HAND: its images lie one folder too deep: {place.lift_command(part)}"
     if not place.is_automatic(part):
         return f"BY HAND: {place.advice(part)}"
     if path or not part.urls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import struct
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 
 QUOTA_PAGE = (
     b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head>"
@@ -28,6 +30,9 @@ class File:
             (a web page instead).
         ranges: whether it honours Range.
         etag: its validator, "" for none.
+        modified: its Last-Modified, "" for none.
+        kind: its Content-Type.
+        shift: how many bytes too late a continued answer begins.
         length: whether it states Content-Length.
         redirect: path of another file to go to.
     """
@@ -36,6 +41,9 @@ class File:
     faults: list[str | int] = field(default_factory=list)
     ranges: bool = True
     etag: str = '"1"'
+    modified: str = ""
+    kind: str = "application/octet-stream"
+    shift: int = 0
     length: bool = True
     redirect: str = ""
 
@@ -46,6 +54,7 @@ class Server:
     def __init__(self) -> None:
         self.files: dict[str, File] = {}
         self.requests: list[tuple[str, str]] = []
+        self.validators: list[str] = []  # the If-Range of each request
         self.address = ""
 
     def url(self, path: str) -> str:
@@ -76,7 +85,8 @@ def serving() -> Iterator[Server]:
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield server
+        with mock.patch.dict(os.environ, no_proxy="*"):
+            yield server
     finally:
         http.shutdown()
         http.server_close()
@@ -87,6 +97,7 @@ def answer(handler: BaseHTTPRequestHandler, server: Server) -> None:
     """Answer one request."""
     asked = handler.headers.get("Range", "")
     server.requests.append((handler.path, asked))
+    server.validators.append(handler.headers.get("If-Range", ""))
     file = server.files.get(handler.path)
     if file is None:
         handler.send_error(404)
@@ -127,9 +138,9 @@ def _start(handler: BaseHTTPRequestHandler, file: File, asked: str) -> int | Non
     """Send the head of an answer; the first byte to send, None when there is nothing to send."""
     start, status = 0, 200
     match = re.fullmatch(r"bytes=(\d+)-", asked)
-    same = handler.headers.get("If-Range", file.etag) == file.etag
+    same = handler.headers.get("If-Range", file.etag) in (file.etag, file.modified)
     if match and file.ranges and same:
-        start, status = int(match[1]), 206
+        start, status = int(match[1]) + file.shift, 206
     if start and start >= len(file.body):
         handler.send_response(416)
         handler.send_header("Content-Range", f"bytes */{len(file.body)}")
@@ -137,12 +148,14 @@ def _start(handler: BaseHTTPRequestHandler, file: File, asked: str) -> int | Non
         handler.end_headers()
         return None
     handler.send_response(status)
-    handler.send_header("Content-Type", "application/octet-stream")
+    handler.send_header("Content-Type", file.kind)
     if status == 206:
         end = len(file.body) - 1
         handler.send_header("Content-Range", f"bytes {start}-{end}/{len(file.body)}")
     if file.etag:
         handler.send_header("ETag", file.etag)
+    if file.modified:
+        handler.send_header("Last-Modified", file.modified)
     if file.length:
         handler.send_header("Content-Length", str(len(file.body) - start))
     handler.end_headers()

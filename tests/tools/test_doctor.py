@@ -317,6 +317,12 @@ def test_all_datasets_of_the_configuration_are_known():
     assert {"shapes", "digits", "imagenet"} <= found
 
 
+def test_a_long_message_is_cut_in_the_middle():
+    text = doctor._shorten("\n".join(f"  line {i}" for i in range(30)))
+    assert text == "\n    ".join([*(f"line {i}" for i in range(6)), "...", "line 29"])
+    assert doctor._shorten("one\ntwo") == "one\n    two"
+
+
 def test_own_data_is_checked_where_it_is(capsys, tmp_path):
     for name in ("ant", "bee"):
         for part in ("train", "test"):

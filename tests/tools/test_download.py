@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import shutil
+import socket
 from collections import namedtuple
 
 import pytest
@@ -113,6 +114,22 @@ def test_a_version_of_another_length_is_noticed_without_a_validator(server, tmp_
     assert (tmp_path / "a.zip").read_bytes() == BODY[::-1] + b"more"
 
 
+def test_a_weak_validator_is_not_used(server, tmp_path, pauses):
+    date = "Sun, 22 Nov 2026 08:00:00 GMT"
+    server.files["/a.zip"] = File(BODY, ["truncate 100000"], etag='W/"1"', modified=date)
+    fetch([server.url("/a.zip")], tmp_path / "a.zip", MD5)
+    assert server.validators == ["", date]
+    assert server.ranges == ["", "bytes=100000-"]
+
+
+def test_an_answer_that_begins_at_another_byte_is_not_appended(server, tmp_path, pauses):
+    server.files["/a.zip"].faults = ["truncate 100000"]
+    server.files["/a.zip"].shift = 7
+    fetch([server.url("/a.zip")], tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == BODY
+    assert server.ranges == ["", "bytes=100000-", ""]
+
+
 def test_a_shorter_version_is_noticed(server, tmp_path, pauses):
     server.files["/a.zip"].faults = ["truncate 100000", *[503] * 5]
     with pytest.raises(UserError):
@@ -218,14 +235,19 @@ def test_a_page_that_says_it_is_a_file_is_told_from_a_file(server, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_text_for_a_browser_is_told_from_a_file(server, tmp_path):
+    server.files["/page"] = File(b"<p>sorry</p>", kind="text/html; charset=utf-8")
+    with pytest.raises(UserError, match="a web page instead of the file"):
+        fetch([server.url("/page")], tmp_path / "a.json")
+
+
 def test_a_server_that_states_no_length_is_believed(server, tmp_path):
     server.files["/a.zip"].length = False
     fetch([server.url("/a.zip")], tmp_path / "a.zip", MD5)
     assert (tmp_path / "a.zip").read_bytes() == BODY
 
 
-def test_a_silent_server_is_not_waited_for_endlessly(tmp_path, pauses, monkeypatch):
-    import socket
+def test_a_silent_server_is_not_waited_for_endlessly(server, tmp_path, pauses, monkeypatch):
 
     monkeypatch.setattr(download, "TIMEOUT", 0.1)
     monkeypatch.setattr(download, "ATTEMPTS", 2)
@@ -235,7 +257,7 @@ def test_a_silent_server_is_not_waited_for_endlessly(tmp_path, pauses, monkeypat
             fetch([url], tmp_path / "a.zip")
 
 
-def test_nobody_at_the_address(tmp_path, pauses):
+def test_nobody_at_the_address(server, tmp_path, pauses):
     with pytest.raises(UserError, match=r"127.0.0.1:9/a.zip: Connection refused, 5 times in a row"):
         fetch(["http://127.0.0.1:9/a.zip"], tmp_path / "a.zip")
 

@@ -361,6 +361,18 @@ def test_an_incomplete_tree_of_torchvision_is_not_linked(server, capsys, tmp_pat
     assert (tmp_path / "dtd/dtd/images/banded/banded_0001.jpg").read_bytes() == b"only one"
 
 
+def test_a_tree_one_folder_too_deep_is_not_downloaded_again(server, capsys, tmp_path):
+    for name, content in ARCHIVES["EuroSAT.zip"].items():
+        path = tmp_path / "eurosat/2750" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "eurosat/split_zhou_EuroSAT.json").write_bytes(SPLIT_JSON)
+    told = f"its images lie one folder too deep: mv {tmp_path}/eurosat/2750/2750/* "
+    assert told in run(capsys, "eurosat", "--dry-run", "--data", str(tmp_path))
+    assert told in run(capsys, "eurosat", "--data", str(tmp_path), code=1)
+    assert server.requests == []
+
+
 def test_a_variant_uses_the_names_of_imagenet(server, capsys, tmp_path):
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "classnames.txt").write_bytes(CLASSNAMES)
