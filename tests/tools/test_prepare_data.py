@@ -19,12 +19,13 @@ import scipy.io
 import yaml
 from torchvision import datasets as tv
 
+from dassl.data.datasets import DATASET_REGISTRY
 from datasets import counts
 from datasets.counts import COUNTS
 from datasets.splits import PARTS
-from tests.tools.archives import make, make_tar
+from tests.tools.archives import make, make_tar, picture
 from tests.tools.local_server import File, serving
-from tools import download, place, prepare_data
+from tools import doctor, download, place, prepare_data
 from tools.place import DEVKIT, count_images
 from tools.prepare_data import main
 from tools.sources import SOURCES
@@ -694,11 +695,53 @@ def test_a_source_fits_its_reader(stem):
     config = prepare_data.REPOSITORY / "configs" / "datasets" / f"{stem}.yaml"
     source = SOURCES[stem]
     assert yaml.safe_load(config.read_text())["DATASET"]["NAME"] == source.reader
-    published = COUNTS[source.reader]
+    _, *published = COUNTS[source.reader]
     images = sum(part.images.count for part in source.parts if part.images)
-    assert images == published.train + published.val + published.test
+    assert images == sum(number or 0 for number in published)
     splits = [part.file for part in source.parts if part.is_split]
     assert splits in ([], [f"split_zhou_{source.reader}.json"])
+    reader = DATASET_REGISTRY.get(source.reader)
+    places = {f"images/{part}" for part in ("train", "val")}
+    if stem != "imagenet":
+        places = {
+            f"{reader.image_dir}/{root}".strip("/") for root in getattr(reader, "roots", [""])
+        }
+    assert {part.images.folder for part in source.parts if part.images} == places
+
+
+def test_a_prepared_dataset_is_read_by_its_reader(server, capsys, tmp_path):
+    images, lists = {}, {"trainval": "", "test": ""}
+    for label, breed in enumerate(("Abyssinian", "pug"), start=1):
+        for i in range(7):
+            images[f"images/{breed}_{i}.jpg"] = picture()
+            lists["test" if i > 4 else "trainval"] += f"{breed}_{i} {label} 1 1\n"
+    annotations = {f"annotations/{name}.txt": text.encode() for name, text in lists.items()}
+    for name, members in (("images.tar.gz", images), ("annotations.tar.gz", annotations)):
+        server.files[f"/oxford_pets/{name}"].body = make(name, members)
+    parts = [replace(part, digest="") for part in SOURCES["oxford_pets"].parts]
+    SOURCES["oxford_pets"] = replace(SOURCES["oxford_pets"], parts=tuple(parts))
+    run(capsys, "oxford_pets", "--data", str(tmp_path))
+    report = doctor.check("oxford_pets", tmp_path)
+    assert report.numbers == {"classes": 2, "train": 8, "val": 2, "test": 4}
+    assert report.decoded == 14
+    assert [problem.what for problem in report.problems] == [
+        "2 classes, expected 37",
+        "8 train images, expected 2,944",
+        "2 val images, expected 736",
+        "4 test images, expected 3,669",
+    ]
+
+
+def test_the_page_says_what_the_table_of_sources_says():
+    text = (prepare_data.REPOSITORY / "docs" / "prepare_data.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `([\w-]+)` \| (yes|partly) \| (.*?) \|", text, re.MULTILINE)
+    assert [row[:3] for row in rows] == [
+        (stem, source.folder, prepare_data.automatic(source)) for stem, source in SOURCES.items()
+    ]
+    for stem, _, _, by_hand in rows:
+        files = {part.file for part in SOURCES[stem].parts if part.only_by_hand}
+        named = set(re.findall(r"`([\w.]+)`", by_hand))
+        assert named == files | ({DEVKIT} if stem == "imagenet" else set())
 
 
 def test_images_are_counted_at_their_depth(tmp_path):
