@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import tarfile
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -621,6 +622,23 @@ def test_training_images_continue_after_a_kill_and_keep_what_the_user_has(
     run(capsys, "imagenet", "--data", str(tmp_path))
     kept = {"images/train/n00000003/n00000003_0.JPEG": b"user's"}
     assert tree(tmp_path / "imagenet") == TRAIN | VAL | kept | {"classnames.txt": CLASSNAMES}
+
+
+def test_classes_that_are_complete_are_not_unpacked_again(imagenet, capsys, tmp_path, monkeypatch):
+    by_hand(tmp_path, "imagenet", *imagenet)
+    run(capsys, "imagenet", "--data", str(tmp_path))
+    shutil.rmtree(tmp_path / "imagenet/images/train/n00000005")
+    unpacked = []
+    extract = tarfile.TarFile.extract
+
+    def recording(self, member, *args, **kwargs):
+        unpacked.append(member.name)
+        return extract(self, member, *args, **kwargs)
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", recording)
+    run(capsys, "imagenet", "--data", str(tmp_path))
+    assert unpacked == ["n00000005_0.JPEG", "n00000005_1.JPEG"]
+    assert tree(tmp_path / "imagenet") == TRAIN | VAL | {"classnames.txt": CLASSNAMES}
 
 
 def test_validation_images_side_by_side_are_sorted_by_links(imagenet, capsys, tmp_path):
