@@ -378,6 +378,8 @@ def test_a_tree_one_folder_too_deep_is_not_downloaded_again(server, capsys, tmp_
 def test_a_variant_uses_the_names_of_imagenet(server, capsys, tmp_path):
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "classnames.txt").write_bytes(CLASSNAMES)
+    planned = run(capsys, "imagenet_a", "--dry-run", "--data", str(tmp_path))
+    assert "  classnames.txt: is there\n" in planned  # though its own folder is not
     run(capsys, "imagenet_a", "--data", str(tmp_path))
     assert tree(tmp_path / "imagenet-adversarial") == ARCHIVES["imagenet-a.tar"]
     assert [path for path, _ in server.requests] == ["/imagenet_a/imagenet-a.tar"]
