@@ -19,11 +19,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from yacs.config import CfgNode
 
-from dassl.engine import build_trainer
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import UserError, set_random_seed, setup_logger
 from datasets.errors import DatasetError
-from tools.config import setup_cfg
+from tools.config import dataset_label, setup_cfg
 from tools.run_folder import RunFolder, checkpoint_digest, device_name
 from trainers.errors import MethodError
 
@@ -90,6 +92,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):
         raise UserError("--model-dir and --load-epoch are for --eval-only, which is not given")
     cfg = setup_cfg(args)
+    if not args.eval_only:
+        _refuse_test_only(cfg)
     folder = RunFolder(cfg, args.eval_only)
     folder.check()
     checkpoint = checkpoint_digest(args.model_dir, args.load_epoch)
@@ -122,6 +126,16 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return results
 
 
+def _refuse_test_only(cfg: CfgNode) -> None:
+    """Refuse to train on a dataset that is only there to be tested on."""
+    learns = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", True)
+    if learns and getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "test_only", False):
+        raise UserError(
+            f"{cfg.DATASET.NAME} is only for testing, nothing is trained on it: train on another "
+            "dataset and test here with --eval-only --model-dir RUN, as the protocols xd and dg do"
+        )
+
+
 def _measure(
     trainer: Any, args: argparse.Namespace, folder: RunFolder, total: float
 ) -> dict[str, Any]:
@@ -134,7 +148,9 @@ def _measure(
     epoch = (loaded if args.eval_only or best else trainer.max_epoch) if learned else 0
     model_dir = args.model_dir if args.eval_only else str(folder.path)
     tested = args.load_epoch if args.eval_only else None if best else trainer.max_epoch
+    source = folder.cfg.DATASET.SOURCE or dataset_label(folder.cfg)
     return {
+        "source": source if learned else None,
         "num_classes": trainer.num_classes,
         "epoch": epoch,
         "checkpoint": checkpoint_digest(model_dir, tested) if learned else None,

@@ -2,7 +2,8 @@
 
 Order, later wins: defaults, knobs of the methods, dataset file, trainer file, the settings for
 this dataset in the table that the trainer file names (`PER_DATASET: file.yaml`, beside it), flags,
-trailing KEY VALUE pairs.
+trailing KEY VALUE pairs. A model that is tested on another dataset than it was trained on keeps the
+settings for the dataset of its training.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from datasets.own import run_name, split_name
 from tools.upstream_keys import check_given, hint
 from trainers.prompt_learner import DEFAULT_WORDS
 
@@ -45,8 +47,10 @@ def default_cfg() -> CfgNode:
     """Dassl's defaults, the keys that CoOp's datasets read, and the knobs of every method."""
     cfg = get_cfg_default()
     cfg.PROTOCOL = ""  # stamped into results, no effect on the run
+    cfg.CONFIG_LABEL = ""  # the same, name of the configuration
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
-    cfg.DATASET.PATH = ""  # folder or file of the datasets Folder and Csv
+    cfg.DATASET.PATH = ""  # of your own data; `DATASET.NAME folder:PATH` sets both
+    cfg.DATASET.SOURCE = ""  # what a tested model was trained on, if that is another dataset
     trainers.extend_cfg(cfg)
     return cfg
 
@@ -62,10 +66,11 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     if len(args.opts) % 2:
         raise UserError(f"KEY VALUE pairs must come in twos, but these are: {' '.join(args.opts)}")
     pairs = list(zip(args.opts[::2], args.opts[1::2], strict=True))
+    source = _trained_on(args, dict(pairs).get("DATASET.SOURCE", ""))
     given: dict[str, str] = {}  # key -> who has set it last
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            _merge_file(cfg, Path(path), dict(pairs).get("DATASET.NAME"), given)
+            _merge_file(cfg, Path(path), source or dict(pairs).get("DATASET.NAME"), given)
     for flag, key in FLAGS.items():
         if getattr(args, flag):
             _merge(cfg, key, getattr(args, flag), f"--{flag.replace('_', '-')}", given)
@@ -77,12 +82,30 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         _merge(cfg, key, value, "command line", given)
     if not cfg.DATASET.ROOT:
         cfg.DATASET.ROOT = str(REPOSITORY / "data")
+    own = split_name(cfg.DATASET.NAME)
+    if own:
+        cfg.DATASET.NAME, cfg.DATASET.PATH = own
+    cfg.DATASET.SOURCE = "" if source == dataset_label(cfg) else source
     check_name(cfg.TRAINER.NAME, TRAINER_REGISTRY, "trainer", "--trainer")
     check_name(cfg.DATASET.NAME, DATASET_REGISTRY, "dataset", "--dataset-config-file")
     check_given(given, cfg.TRAINER.NAME)
     _check_ranges(cfg)
     cfg.freeze()
     return cfg
+
+
+def dataset_label(cfg: CfgNode) -> str:
+    """The dataset's registry name; for your own data a name that tells its folder."""
+    return _label(cfg.DATASET.NAME, cfg.DATASET.PATH)
+
+
+def check_setting(key: str, value: str, source: str) -> None:
+    """Refuse a KEY VALUE pair that no configuration can take.
+
+    Raises:
+        UserError: unknown key, with the closest right one, or a value of another type.
+    """
+    _merge(default_cfg(), key, value, source, {})
 
 
 def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
@@ -111,6 +134,36 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
+
+
+def _label(name: str, path: str) -> str:
+    return run_name(f"{name.lower()}:{path}") if path else name
+
+
+def _trained_on(args: argparse.Namespace, given: str) -> str:
+    """Label of the dataset on which the model that is tested was trained; "" if not known.
+
+    Raises:
+        UserError: the folder of the model says something else than DATASET.SOURCE, or nothing.
+    """
+    if not args.eval_only:
+        if given:
+            raise UserError("DATASET.SOURCE is for --eval-only: a run is trained on its DATASET")
+        return ""
+    path = Path(args.model_dir) / "config.yaml"
+    if not args.model_dir or not path.is_file():  # a checkpoint that was copied out of its run
+        return given
+    settings = read_yaml(path)
+    if not isinstance(settings, dict) or "DATASET.NAME" not in settings:
+        raise UserError(f"{path} cannot be read: is --model-dir the folder of a trained run?")
+    found = settings.get("DATASET.SOURCE") or _label(
+        settings["DATASET.NAME"], settings.get("DATASET.PATH", "")
+    )
+    if given not in ("", found):
+        raise UserError(
+            f"DATASET.SOURCE is {given}, but the model in {args.model_dir} was trained on {found}"
+        )
+    return found
 
 
 def _merge_file(cfg: CfgNode, path: Path, dataset: str | None, given: dict[str, str]) -> None:

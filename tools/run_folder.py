@@ -13,7 +13,7 @@ import os
 import platform
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, atomic_open, mkdir_if_missing
-from tools.config import flatten
+from tools.config import dataset_label, flatten
 
 # settings that change neither weights nor accuracies: where and how verbose
 NEUTRAL_KEYS = (
@@ -34,6 +34,7 @@ NEUTRAL_KEYS = (
     "USE_CUDA",  # the precision that follows from it is compared
     "VERSION",
     "PROTOCOL",
+    "CONFIG_LABEL",
     "DATASET.ROOT",
     "DATALOADER.TEST.BATCH_SIZE",
     "TRAIN.PRINT_FREQ",
@@ -41,6 +42,8 @@ NEUTRAL_KEYS = (
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",
 )
+# said only where they have a value
+OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE")
 CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
 ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"
 
@@ -56,6 +59,7 @@ def describe(cfg: CfgNode) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else value
         for key, value in sorted(flatten(cfg).items())
         if key not in NEUTRAL_KEYS
+        and (value or key not in OPTIONAL_KEYS)
         and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
     }
     return settings | (trainer.fingerprint(cfg) if hasattr(trainer, "fingerprint") else {})
@@ -125,26 +129,9 @@ class RunFolder:
         if not path.is_file():
             write_atomically(path, yaml.safe_dump(self.settings, sort_keys=True))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes out of the folder; the lock ends with the process.
-
-        Raises:
-            UserError: another process works there, or the folder cannot be made.
-        """
-        mkdir_if_missing(str(self.path))
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise UserError(
-                f"another process works in {self.path}: wait for it, or choose {ELSEWHERE}"
-            ) from error
-        try:
-            yield
-        finally:
-            os.close(descriptor)
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the folder, see `lock_folder`."""
+        return lock_folder(self.path, ELSEWHERE)
 
     def find_results(self, checkpoint: str | None) -> dict[str, Any] | None:
         """Results of this job, or None where there are none yet.
@@ -167,21 +154,24 @@ class RunFolder:
         """Write `results.json`, complete or not at all, and return its content.
 
         Args:
-            measured: accuracy and macro_f1 in percent, total, correct, num_classes, epoch,
-                checkpoint (digest), device, seconds (a dict of train and total).
+            measured: source (dataset of the training, None where nothing is learned), accuracy
+                and macro_f1 in percent, total, correct, num_classes, epoch, checkpoint (digest),
+                device, seconds (a dict of train and total).
         """
         cfg = self.cfg
         results = {
             "protocol": cfg.PROTOCOL,
-            "dataset": cfg.DATASET.NAME,
+            "dataset": dataset_label(cfg),
             "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
             "shots": cfg.DATASET.NUM_SHOTS,
             "seed": cfg.SEED,
             "trainer": cfg.TRAINER.NAME,
+            "config": cfg.CONFIG_LABEL,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "config_hash": self.hash,
             **measured,
             "precision": self.settings.get("PRECISION"),
+            "settings": self.settings,
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
@@ -203,6 +193,32 @@ class RunFolder:
                 continue
             seconds += record.get("seconds", 0.0)
         return seconds
+
+
+@contextmanager
+def lock_folder(path: Path, elsewhere: str) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process.
+
+    Args:
+        path: the folder, made if it is not there.
+        elsewhere: what else the user can choose, for the message.
+
+    Raises:
+        UserError: another process works there, or the folder cannot be made.
+    """
+    mkdir_if_missing(str(path))
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"another process works in {path}: wait for it, or choose {elsewhere}"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def checkpoint_digest(folder: str, epoch: int | None) -> str | None:

@@ -117,10 +117,20 @@ class PromptTrainer(TrainerX):
         node = f"TRAINER.{cls.node()}"
         found["PRECISION"] = resolve_precision(knobs.PREC, device, node).name
         if "POOL" in knobs:
-            pool = load_pool(knobs.POOL, cfg.DATASET.NAME)
+            pool = cls.load_templates(cfg)
             found["POOL_DIGEST"] = hashlib.sha256("\n".join(pool).encode()).hexdigest()[:12]
             found["POOL_SIZE"] = len(pool)
         return found
+
+    @classmethod
+    def load_templates(cls, cfg: CfgNode) -> list[str]:
+        """The H templates of the knob `POOL`.
+
+        What was learned belongs to the pool of its training: tested on another dataset, the model
+        keeps the templates for `DATASET.SOURCE`, and so the width of its gate.
+        """
+        source = cfg.DATASET.get("SOURCE") if cls.learns else None  # upstream Dassl has none
+        return load_pool(cfg.TRAINER[cls.node()].POOL, source or cfg.DATASET.NAME)
 
     @property
     def knobs(self) -> CfgNode:
@@ -136,7 +146,7 @@ class PromptTrainer(TrainerX):
         self.require(cfg, "PREC", lambda v: v in PRECISIONS, f"one of: {', '.join(PRECISIONS)}")
         knobs = cfg.TRAINER[self.node()]
         if "POOL" in knobs:
-            self.pool = load_pool(knobs.POOL, cfg.DATASET.NAME)
+            self.pool = self.load_templates(cfg)
 
     @classmethod
     def require(cls, cfg: CfgNode, key: str, holds: Any, expected: str) -> None:
