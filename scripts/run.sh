@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Shared by scripts/<method>/<protocol>.sh: PROTOCOL TRAINER DATASET SEED [SHOTS] [KEY VALUE ...]
-# Environment: DATA (datasets), OUTPUT (runs), PYTHON, CONFIG (stem under configs/trainers/TRAINER), TAG.
+# Environment: DATA (datasets), OUTPUT (runs), PYTHON, CONFIG (stem under configs/trainers/TRAINER), TAG,
+# TARGETS (xd and dg: datasets to test on, as digits,shapes).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 protocol=$1 trainer=$2
 shift 2
 if [ $# -lt 2 ]; then
-    echo "usage: base2new.sh DATASET SEED [SHOTS] [KEY VALUE ...], for example: shapes 1" >&2
+    echo "usage: $protocol.sh DATASET SEED [SHOTS] [KEY VALUE ...], for example: shapes 1" >&2
     exit 2
 fi
 dataset=$1 seed=$2
 shift 2
-shots=16
-if [[ ${1:-} =~ ^[0-9]+$ ]]; then
+shots=
+if [[ ${1:-} =~ ^[0-9]+(,[0-9]+)*$ ]]; then
     shots=$1
     shift
 fi
@@ -24,6 +25,6 @@ fi
 # waiting threads that spin make a busy machine many times slower
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m tools.protocol "$protocol" \
-    --trainer "$trainer" --dataset "$dataset" --seed "$seed" --shots "$shots" \
+    --trainer "$trainer" --dataset "$dataset" --seed "$seed" --shots "$shots" --targets "${TARGETS:-}" \
     --data "${DATA:-$root/data}" --output "${OUTPUT:-$root/output}" \
     --config "${CONFIG:-}" --tag "${TAG:-}" -- "$@"

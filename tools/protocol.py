@@ -1,159 +1,126 @@
 """Run a whole protocol for one method, dataset and seed; what is done already is not done again.
 
     python -m tools.protocol base2new --trainer MoPD --dataset shapes --seed 1 [-- KEY VALUE ...]
+    python -m tools.protocol fewshot --trainer CoOp --dataset shapes --seed 1 --shots 1,2,4
+    python -m tools.protocol xd --trainer CoOp --dataset imagenet --seed 1 --targets dtd,eurosat
 
-The scripts under `scripts/` call this. Folder of a run:
-`<output>/<protocol>/<dataset>/<trainer>/<config>/shots_<n>/seed<s>/`.
+The scripts under `scripts/` call this. docs/protocols.md explains the protocols.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import train
-from dassl.engine import TRAINER_REGISTRY
+from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
-from tools.config import REPOSITORY, check_name
-from tools.tables import base2new_table, find_results
-
-CONFIGS = REPOSITORY / "configs"
-# settings that an argument of the protocol gives
-OWNED = {
-    "SEED": "give it as SEED (--seed)",
-    "OUTPUT_DIR": "use OUTPUT (--output) and TAG (--tag)",
-    "PROTOCOL": "it is the name of the script",
-    "TRAINER.NAME": "it follows from the script (--trainer)",
-    "DATASET.NAME": "give it as DATASET (--dataset)",
-    "DATASET.ROOT": "use DATA (--data)",
-    "DATASET.NUM_SHOTS": "give it as SHOTS (--shots)",
-    "DATASET.SUBSAMPLE_CLASSES": "it tests base and new classes",
-    "TEST.NO_TEST": "it tests at the end",
-}
-EMBEDDED = ("shapes", "digits")  # datasets for the small CLIP that comes with the repository
+from tools.config import REPOSITORY, dataset_label
+from tools.jobs import PROTOCOLS, Evaluation, Job
+from tools.run_folder import RunFolder
+from tools.tables import run_table
 
 
-@dataclass(frozen=True)
-class Job:
-    """One method on one dataset with one seed."""
-
-    trainer: str
-    dataset: str
-    seed: int
-    shots: int
-    data: Path
-    output: Path
-    config: str = ""
-    tag: str = ""
-    opts: tuple[str, ...] = ()
-
-    @property
-    def config_name(self) -> str:
-        """Stem of the trainer's configuration file."""
-        return self.config or ("embedded" if self.dataset in EMBEDDED else "vit_b16")
-
-    def folder(self, protocol: str) -> Path:
-        """Folder of the run."""
-        config = f"{self.config_name}-{self.tag}" if self.tag else self.config_name
-        parts = (protocol, self.dataset, self.trainer, config, f"shots_{self.shots}")
-        return self.output.joinpath(*parts, f"seed{self.seed}")
-
-    def arguments(self, protocol: str) -> list[str]:
-        """Arguments of train.py, without what says train or test."""
-        return [
-            *("--root", str(self.data)),
-            *("--seed", str(self.seed)),
-            *("--trainer", self.trainer),
-            *("--dataset-config-file", str(CONFIGS / "datasets" / f"{self.dataset}.yaml")),
-            *("--config-file", str(self.config_file())),
-            *("--output-dir", str(self.folder(protocol))),
-        ]
-
-    def settings(self, protocol: str, classes: str) -> list[str]:
-        """KEY VALUE pairs of train.py."""
-        return [
-            *self.opts,
-            *("PROTOCOL", protocol),
-            *("DATASET.NUM_SHOTS", str(self.shots)),
-            *("DATASET.SUBSAMPLE_CLASSES", classes),
-        ]
-
-    def check(self) -> None:
-        """Refuse what no protocol can work with.
-
-        Raises:
-            UserError: saying what to write instead.
-        """
-        if self.seed < 0 or self.shots < 1:
-            raise UserError(f"seed {self.seed}, shots {self.shots}: expected 0 or more, 1 or more")
-        if len(self.opts) % 2:
-            raise UserError(
-                "KEY VALUE pairs must come in twos (and SHOTS is a whole number), but these are: "
-                f"{' '.join(self.opts)}"
-            )
-        for key in self.opts[::2]:
-            if key in OWNED:
-                raise UserError(f"{key} is set by the protocol: {OWNED[key]}")
-        self.config_file()
-        check_name(self.trainer, TRAINER_REGISTRY, "trainer", "--trainer")
-
-    def config_file(self) -> Path:
-        """The trainer's configuration file.
-
-        Raises:
-            UserError: no such trainer or configuration, with those that exist.
-        """
-        folder = CONFIGS / "trainers" / self.trainer
-        path = folder / f"{self.config_name}.yaml"
-        if not folder.is_dir():
-            known = ", ".join(sorted(p.name for p in folder.parent.iterdir()))
-            raise UserError(f'no configurations for trainer "{self.trainer}"; known: {known}')
-        if not path.is_file():
-            found = sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "per_dataset")
-            known = ", ".join(found)
-            raise UserError(f'no configuration "{self.config_name}" in {folder}; known: {known}')
-        return path
-
-
-def base2new(job: Job) -> list[dict[str, Any]]:
-    """Train on the base classes, test on base and on new classes.
+def run_job(job: Job) -> list[dict[str, Any]]:
+    """Train, and do all tests of the protocol; a method that learns nothing is only tested.
 
     Returns:
-        The results of both tests.
+        The results of all tests, that of the training first.
 
     Raises:
-        UserError: see `Job.check`; or contexts of single classes, which new classes do not have.
+        UserError: see `Job.check`; a dataset that is to be tested cannot be used; or contexts of
+            single classes, which other classes and datasets do not have.
     """
     job.check()
-    parse = train.build_parser().parse_args
-    base, new = (
-        [*job.arguments("base2new"), *job.settings("base2new", classes)]
-        for classes in ("base", "new")
-    )
-    if not getattr(TRAINER_REGISTRY.get(job.trainer), "learns", True):
-        runs = [train.run(parse(["--eval-only", *arguments])) for arguments in (base, new)]
-        return [results for results in runs if results]
-    cfg = train.setup_cfg(parse(base))
-    if cfg.TRAINER.get(job.trainer.upper(), {}).get("CSC"):
-        raise UserError(
-            f"TRAINER.{job.trainer.upper()}.CSC True learns a context for each base class, and "
-            "new classes have none: base2new needs CSC False"
-        )
-    trained = train.run(parse(base))
-    assert trained is not None
-    model = ["--eval-only", "--model-dir", str(job.folder("base2new"))]
+    first, *others = job.evaluations()
+    if not job.learns:
+        check_datasets(job, others)
+        return [_run("--eval-only", *job.arguments(test)) for test in (first, *others)]
+    cfg = settings(job, first)
+    check_contexts(job, cfg)
+    source = dataset_label(cfg)
+    check_datasets(job, others, source)
+    trained = _run(*job.arguments(first))
+    model = ["--eval-only", "--model-dir", str(job.folder)]
     if cfg.TEST.FINAL_MODEL != "best_val":
         model += ["--load-epoch", str(trained["epoch"])]
-    tested = train.run(parse([*model, *new]))
-    assert tested is not None
-    return [trained, tested]
+    return [trained, *(_run(*model, *job.arguments(test, source)) for test in others)]
 
 
-PROTOCOLS = {"base2new": base2new}
+def settings(job: Job, test: Evaluation, source: str = "") -> Any:
+    """The configuration of one test of a job; `source` is that of the training, if another.
+
+    Raises:
+        UserError: see `tools.config.setup_cfg`.
+    """
+    only_tested = ["--eval-only"] if source or not job.learns else []
+    words = [*only_tested, *job.arguments(test, source)]
+    with redirect_stdout(io.StringIO()):  # the job itself says what it uses
+        return train.setup_cfg(train.build_parser().parse_args(words))
+
+
+def check_contexts(job: Job, cfg: Any) -> None:
+    """Refuse contexts of single classes where other classes are tested than were trained.
+
+    Raises:
+        UserError: naming the key.
+    """
+    node = job.trainer.upper()
+    if len(job.evaluations()) > 1 and cfg.TRAINER.get(node, {}).get("CSC"):
+        others = "new classes" if PROTOCOLS[job.protocol].targets is None else "other datasets"
+        raise UserError(
+            f"TRAINER.{node}.CSC True learns a context for each class of the training, and "
+            f"{others} have none: {job.protocol} needs CSC False"
+        )
+
+
+def check_datasets(job: Job, tests: list[Evaluation], source: str = "") -> None:
+    """Read every other dataset that is still to be tested, before anything is trained.
+
+    Raises:
+        UserError: naming all that cannot be used, and why.
+    """
+    targets = [t for t in tests if t.dataset != job.dataset and not t.results.is_file()]
+    problems = [problem for target in targets if (problem := _problem(job, target, source))]
+    if problems:
+        what = "1 target dataset" if len(problems) == 1 else f"{len(problems)} target datasets"
+        raise UserError(f"nothing is run, {what} cannot be used:\n  " + "\n  ".join(problems))
+
+
+def _problem(job: Job, target: Evaluation, source: str) -> str:
+    """Why a target cannot be tested on; empty if it can."""
+    try:
+        cfg = settings(job, target, source)
+        RunFolder(cfg, evaluate_only=True).check()
+        with redirect_stdout(io.StringIO()):
+            build_dataset(cfg)
+    except train.EXPECTED_ERRORS as error:
+        return f"{target.dataset}: {error}".replace("\n", "\n    ")
+    return ""
+
+
+def _run(*arguments: str) -> dict[str, Any]:
+    results = train.run(train.build_parser().parse_args(arguments))
+    assert results is not None  # TEST.NO_TEST is refused
+    return results
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """ "1,2,4" as (1, 2, 4)."""
+    try:
+        return tuple(int(number) for number in text.split(",")) if text else ()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number, or some as 1,2,4") from None
+
+
+def names(text: str) -> tuple[str, ...]:
+    """ "a,b" as ("a", "b")."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -166,9 +133,16 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("protocol", choices=sorted(PROTOCOLS))
     add("--trainer", required=True, help="name of the trainer, e.g. MoPD")
-    add("--dataset", required=True, help="stem of a file under configs/datasets")
+    add(
+        "--dataset",
+        required=True,
+        help="stem of a file under configs/datasets, or folder:PATH or csv:PATH; it is trained on",
+    )
     add("--seed", type=int, required=True)
-    add("--shots", type=int, default=16, help="training images per class")
+    shots = "training images per class, one number or some as 1,2,4 (default: 16; fewshot: "
+    add("--shots", type=whole_numbers, default=(), help=f"{shots}1,2,4,8,16)")
+    targets = "datasets to test on with xd and dg, as dtd,eurosat (default: those of the protocol)"
+    add("--targets", type=names, default=(), help=targets)
     add("--config", default="", help="stem of a file under configs/trainers/<trainer>")
     add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
     add("--output", type=Path, default=REPOSITORY / "output", help="folder of all runs")
@@ -187,11 +161,14 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     # behind "--" come KEY VALUE pairs, whatever they begin with
     at = words.index("--") if "--" in words else len(words)
     args = vars(build_parser().parse_intermixed_args(words[:at]))
-    protocol = args.pop("protocol")
-    job = Job(**{**args, "opts": (*args["opts"], *words[at + 1 :])})
+    args["opts"] = (*args["opts"], *words[at + 1 :])
+    shots = args.pop("shots") or PROTOCOLS[args["protocol"]].shots
+    jobs = [Job(**args, shots=number) for number in shots]
     try:
-        results = PROTOCOLS[protocol](job)
-        table = base2new_table(find_results(job.folder(protocol)))
+        for job in jobs:
+            job.check()
+        results = [result for job in jobs for result in run_job(job)]
+        table = run_table([found for job in jobs for found in job.found()])
     except train.EXPECTED_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

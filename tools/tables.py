@@ -64,6 +64,21 @@ def base2new_table(results: Iterable[dict[str, Any]]) -> str:
     return tabulate(rows, headers, disable_numparse=True, colalign=(*["left"] * 3, *["right"] * 6))
 
 
+def run_table(results: Sequence[dict[str, Any]]) -> str:
+    """The table after a run of any protocol: a row for each run, or for each test."""
+    if all(found.get("protocol", "base2new") == "base2new" for found in results):
+        return base2new_table(results)
+    rows = [
+        [
+            *(found["dataset"], found["trainer"], found.get("config", ""), found["shots"]),
+            *(found["seed"], f"{found['accuracy']:.2f}", f"{found['seconds']['total']:.0f} s"),
+        ]
+        for found in results
+    ]
+    headers = ["dataset", "method", "config", "shots", "seed", "accuracy", "time"]
+    return tabulate(rows, headers, disable_numparse=True, colalign=(*["left"] * 3, *["right"] * 4))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table of a folder of runs.
 
@@ -71,9 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: code 1 after a message on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m tools.tables", description=__doc__)
-    parser.add_argument("folder", type=Path, help="e.g. output/base2new/shapes")
+    parser.add_argument("folders", nargs="+", type=Path, help="e.g. output/base2new/shapes")
     try:
-        print(base2new_table(find_results(parser.parse_args(argv).folder)))
+        folders = parser.parse_args(argv).folders
+        print(run_table([found for folder in folders for found in find_results(folder)]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
