@@ -1,0 +1,314 @@
+"""Results of many runs as figures over seeds: what a table or a plot shows.
+
+A mean is shown only where every test that belongs to it is there; what is missing, doubled or
+made with other settings becomes a note and leaves its cell empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+AVERAGE = "average"
+H = "H"
+ALL = "all"
+# what is measured in each protocol, and what is averaged in the summaries' last block
+MEASURES: dict[str, tuple[str, ...]] = {"base2new": ("base", "new")}
+TRANSFER = ("xd", "dg")  # trained on one dataset, tested on others
+_PER_TEST = ("SEED", "DATASET.SUBSAMPLE_CLASSES")
+_OWN_DATA = ("Folder", "Csv")  # readers of the user's data: the folder tells the name
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """H of base and new accuracy, both in percent; 0 where both are 0."""
+    return 2 * base * new / (base + new) if base + new else 0.0
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """What is compared: one method in one configuration with so many shots."""
+
+    learns: bool  # methods that learn nothing come first
+    method: str
+    config: str
+    shots: int
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.config}, {self.shots} shots"
+
+
+@dataclass(frozen=True)
+class Test:
+    """One results.json, with what its folder tells."""
+
+    row: Row
+    protocol: str
+    source: str  # dataset of the training; "" outside of the transfer protocols
+    dataset: str
+    classes: str
+    seed: int
+    folder: Path
+    found: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy in percent."""
+        return self.found["accuracy"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An accuracy in percent over seeds.
+
+    Attributes:
+        mean: the figure that is shown.
+        by_seed: the same for each seed alone; empty where the seeds cannot be paired.
+    """
+
+    mean: float
+    by_seed: Mapping[int, float]
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation over the seeds; None for a single one."""
+        return stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Figures of one row on one dataset, or on the average of them."""
+
+    figures: Mapping[str, Figure]  # by measure; one that is missing or not sound is absent
+    seeds: frozenset[int] = frozenset()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All rows of one protocol (and one source dataset) on all of its datasets.
+
+    Attributes:
+        measures: names of the figures, H last where there is one.
+        datasets: the source first, where the protocol has one.
+        averaged: the datasets that the average is over.
+        seeds: all seeds of rows that learn.
+        cells: by row and dataset; AVERAGE is a dataset if there are two or more to average.
+        tests: what the cells were made of.
+    """
+
+    protocol: str
+    source: str
+    measures: tuple[str, ...]
+    datasets: tuple[str, ...]
+    averaged: tuple[str, ...]
+    rows: tuple[Row, ...]
+    seeds: frozenset[int]
+    cells: Mapping[tuple[Row, str], Cell]
+    tests: Sequence[Test]
+
+    def expected(self, row: Row) -> frozenset[int]:
+        """Seeds that a complete row has: one is enough for a method that learns nothing."""
+        return self.seeds if row.learns else frozenset()
+
+    def missing(self, row: Row) -> list[str]:
+        """What this row lacks, dataset by dataset."""
+        lacks = []
+        for dataset in self.datasets:
+            cell = self.cells[row, dataset]
+            absent = sorted(self.expected(row) - cell.seeds)
+            if not cell.seeds:
+                lacks.append(dataset)
+            else:
+                lacks += [f"{dataset} {problem}" for problem in cell.problems]
+                if absent:
+                    lacks.append(f"{dataset} {seed_list(absent)}")
+        return lacks
+
+
+def seed_list(seeds: Iterable[int]) -> str:
+    """Seeds in words: "seed 3", "seeds 1, 2"."""
+    found = sorted(seeds)
+    return f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
+
+
+def summarise(results: Iterable[Mapping[str, Any]], order: Sequence[str] = ()) -> list[Summary]:
+    """Summaries of all protocols among the results of `find_results`.
+
+    Args:
+        order: datasets in the order in which they are shown; others follow by name.
+    """
+    groups: dict[tuple[str, str], list[Test]] = defaultdict(list)
+    for test in _read(list(results)):
+        groups[test.protocol, test.source].append(test)
+    return [_summary(*key, groups[key], order) for key in sorted(groups)]
+
+
+def _layout(folder: Path) -> tuple[Path, str]:
+    """Folder of the run itself and, for the test of another dataset below it, its name."""
+    if not re.fullmatch(r"seed\d+", folder.name) and re.fullmatch(r"seed\d+", folder.parent.name):
+        return folder.parent, folder.name
+    return folder, ""
+
+
+def config_label(found: Mapping[str, Any]) -> str:
+    """`<config>[-<tag>]` of a result; of an older one, the name of its folder."""
+    run, _ = _layout(found["run"])
+    in_layout = run.name.startswith("seed") and len(run.parents) > 1
+    return found.get("config") or (run.parents[1].name if in_layout else run.name)
+
+
+def dataset_label(found: Mapping[str, Any]) -> str:
+    """Name of the dataset; of the user's own data, the name of its folder of runs."""
+    run, target = _layout(found["run"])
+    if found["dataset"] not in _OWN_DATA:
+        return found["dataset"]
+    return target or (run.parents[3].name if len(run.parents) > 3 else found["dataset"])
+
+
+def protocol_of(found: Mapping[str, Any]) -> str:
+    """Protocol of a result; what was run without one goes where it would have been tested."""
+    if found.get("protocol"):
+        return found["protocol"]
+    if found["classes"] != ALL:
+        return "base2new"
+    return "xd" if found.get("source") not in (None, found["dataset"]) else "fewshot"
+
+
+def _read(results: list[Mapping[str, Any]]) -> list[Test]:
+    """Results with their source dataset; methods that learn nothing take that of their folder."""
+    homes = {}  # folder of a dataset's runs -> its name
+    for found in results:
+        run, target = _layout(found["run"])
+        if not target and len(run.parents) > 3:
+            homes[run.parents[3]] = dataset_label(found)
+    tests = []
+    for found in results:
+        run, target = _layout(found["run"])
+        source = ""
+        if protocol_of(found) in TRANSFER:
+            home = run.parents[3] if len(run.parents) > 3 else run
+            own = found.get("source")
+            source = own if own and own not in _OWN_DATA else homes.get(home, home.name)
+        learns = found["checkpoint"] is not None if "checkpoint" in found else True
+        row = Row(learns, found["trainer"], config_label(found), found["shots"])
+        tests.append(
+            Test(row, protocol_of(found), source, dataset_label(found), found["classes"],
+                 found["seed"], found["run"], found)
+        )  # fmt: skip
+    return tests
+
+
+def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]) -> Summary:
+    place = {name: at for at, name in enumerate(order)}
+    names = {test.dataset for test in tests}
+    datasets = sorted(names, key=lambda name: (name != source, place.get(name, len(place)), name))
+    averaged = [name for name in datasets if name != source]
+    if source and source not in names:
+        datasets = [source, *datasets]
+    measures = MEASURES.get(protocol, (ALL,))
+    rows = sorted({test.row for test in tests})
+    grouped: dict[tuple[Row, str], list[Test]] = defaultdict(list)
+    for test in tests:
+        grouped[test.row, test.dataset].append(test)
+    cells = {(row, name): _cell(grouped[row, name], measures) for row in rows for name in datasets}
+    if len(averaged) > 1:
+        for row in rows:
+            parts = [cells[row, name] for name in averaged]
+            cells[row, AVERAGE] = _average(parts, measures)
+    return Summary(
+        protocol,
+        source,
+        (*measures, H) if len(measures) > 1 else measures,
+        tuple(datasets),
+        tuple(averaged),
+        tuple(rows),
+        frozenset(test.seed for test in tests if test.row.learns),
+        cells,
+        tests,
+    )
+
+
+def _cell(tests: list[Test], measures: tuple[str, ...]) -> Cell:
+    """Figures of one row on one dataset, as far as its tests belong together."""
+    seeds = frozenset(test.seed for test in tests)
+    problems = [*_doubled(tests), *_other_settings(tests)]
+    if problems:
+        return Cell({}, seeds, tuple(problems))
+    values = {
+        measure: {test.seed: test.accuracy for test in tests if test.classes == measure}
+        for measure in measures
+    }
+    figures = {}
+    for measure, by_seed in values.items():
+        if by_seed and by_seed.keys() == seeds:
+            figures[measure] = Figure(fmean(by_seed.values()), by_seed)
+        elif seeds:
+            problems.append(f"{measure} of {seed_list(seeds - by_seed.keys())}")
+    return Cell(_with_h(figures, measures), seeds, tuple(problems))
+
+
+def _average(parts: list[Cell], measures: tuple[str, ...]) -> Cell:
+    """Means over datasets; a measure that one dataset lacks is left out."""
+    seeds = frozenset.intersection(*(part.seeds for part in parts))
+    paired = all(part.seeds == seeds for part in parts)
+    figures = {}
+    for measure in measures:
+        found = [part.figures[measure] for part in parts if measure in part.figures]
+        if len(found) == len(parts):
+            by_seed = {seed: fmean(f.by_seed[seed] for f in found) for seed in seeds}
+            figures[measure] = Figure(fmean(f.mean for f in found), by_seed if paired else {})
+    return Cell(_with_h(figures, measures), seeds)
+
+
+def _with_h(figures: dict[str, Figure], measures: tuple[str, ...]) -> dict[str, Figure]:
+    """The figures and, where base and new are there, H of their means."""
+    if len(measures) < 2 or not figures.keys() >= set(measures):
+        return figures
+    base, new = (figures[measure] for measure in measures)
+    by_seed = {s: harmonic_mean(base.by_seed[s], new.by_seed[s]) for s in base.by_seed}
+    return {**figures, H: Figure(harmonic_mean(base.mean, new.mean), by_seed)}
+
+
+def _doubled(tests: list[Test]) -> list[str]:
+    """Tests that were done by two runs."""
+    folders: dict[tuple[str, int], list[Path]] = defaultdict(list)
+    for test in tests:
+        folders[test.classes, test.seed].append(test.folder)
+    return [
+        f"{classes} of seed {seed} twice ({' and '.join(map(str, found))})"
+        for (classes, seed), found in folders.items()
+        if len(found) > 1
+    ]
+
+
+def _other_settings(tests: list[Test]) -> list[str]:
+    """Seeds, or base and new, that were not made with the same settings or the same weights."""
+    problems = []
+    by_hash = {test.found.get("config_hash"): test for test in tests}
+    if len(by_hash) > 1:
+        seeds = " / ".join(
+            seed_list({t.seed for t in tests if t.found.get("config_hash") == key})
+            for key in by_hash
+        )
+        problems.append(f"{seeds} with different settings{_difference(list(by_hash.values()))}")
+    for seed in sorted({test.seed for test in tests}):
+        if len({test.found.get("checkpoint") for test in tests if test.seed == seed}) > 1:
+            problems.append(f"base and new of seed {seed} from different checkpoints")
+    return problems
+
+
+def _difference(tests: list[Test]) -> str:
+    """Keys in which the settings of tests differ, with all values."""
+    settings = [test.found.get("settings") or {} for test in tests]
+    keys = sorted({key for found in settings for key in found} - set(_PER_TEST))
+    differ = [
+        f"{key} {' / '.join(str(found.get(key)) for found in settings)}"
+        for key in keys
+        if any(found.get(key) != settings[0].get(key) for found in settings)
+    ]
+    return f" ({'; '.join(differ)})" if differ else ""
