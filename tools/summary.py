@@ -127,6 +127,9 @@ class Summary:
                 lacks += [f"{dataset} {problem}" for problem in cell.problems]
                 if absent:
                     lacks.append(f"{dataset} {seed_list(absent)}")
+        average = self.cells.get((row, AVERAGE))
+        if average and not lacks:  # else it follows from what is listed
+            lacks += [f"{AVERAGE}: {problem}" for problem in average.problems]
         return lacks
 
 
@@ -143,7 +146,7 @@ def summarise(results: Iterable[Mapping[str, Any]], order: Sequence[str] = ()) -
         order: datasets in the order in which they are shown; others follow by name.
     """
     groups: dict[tuple[str, str], list[Test]] = defaultdict(list)
-    for test in _read(list(results)):
+    for test in read_tests(results):
         groups[test.protocol, test.source].append(test)
     return [_summary(*key, groups[key], order) for key in sorted(groups)]
 
@@ -179,8 +182,9 @@ def protocol_of(found: Mapping[str, Any]) -> str:
     return "xd" if found.get("source") not in (None, found["dataset"]) else "fewshot"
 
 
-def _read(results: list[Mapping[str, Any]]) -> list[Test]:
-    """Results with their source dataset; methods that learn nothing take that of their folder."""
+def read_tests(results: Iterable[Mapping[str, Any]]) -> list[Test]:
+    """What results are of; a method that learns nothing has the source dataset of its folder."""
+    results = list(results)
     homes = {}  # folder of a dataset's runs -> its name
     for found in results:
         run, target = _layout(found["run"])
@@ -188,18 +192,16 @@ def _read(results: list[Mapping[str, Any]]) -> list[Test]:
             homes[run.parents[3]] = dataset_label(found)
     tests = []
     for found in results:
-        run, target = _layout(found["run"])
-        source = ""
-        if protocol_of(found) in TRANSFER:
+        run, _ = _layout(found["run"])
+        protocol, source = protocol_of(found), ""
+        if protocol in TRANSFER:
             home = run.parents[3] if len(run.parents) > 3 else run
             own = found.get("source")
             source = own if own and own not in _OWN_DATA else homes.get(home, home.name)
-        learns = found["checkpoint"] is not None if "checkpoint" in found else True
+        learns = found.get("checkpoint", "") is not None
         row = Row(learns, found["trainer"], config_label(found), found["shots"])
-        tests.append(
-            Test(row, protocol_of(found), source, dataset_label(found), found["classes"],
-                 found["seed"], found["run"], found)
-        )  # fmt: skip
+        dataset, classes, seed = dataset_label(found), found["classes"], found["seed"]
+        tests.append(Test(row, protocol, source, dataset, classes, seed, found["run"], found))
     return tests
 
 
@@ -218,8 +220,9 @@ def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]
     cells = {(row, name): _cell(grouped[row, name], measures) for row in rows for name in datasets}
     if len(averaged) > 1:
         for row in rows:
-            parts = [cells[row, name] for name in averaged]
-            cells[row, AVERAGE] = _average(parts, measures)
+            parts = {name: cells[row, name] for name in averaged}
+            backbones = {str(test.found.get("backbone")) for test in tests if test.row == row}
+            cells[row, AVERAGE] = _average(parts, measures, backbones)
     return Summary(
         protocol,
         source,
@@ -252,17 +255,24 @@ def _cell(tests: list[Test], measures: tuple[str, ...]) -> Cell:
     return Cell(_with_h(figures, measures), seeds, tuple(problems))
 
 
-def _average(parts: list[Cell], measures: tuple[str, ...]) -> Cell:
+def _average(parts: Mapping[str, Cell], measures: tuple[str, ...], backbones: set[str]) -> Cell:
     """Means over datasets; a measure that one dataset lacks is left out."""
-    seeds = frozenset.intersection(*(part.seeds for part in parts))
-    paired = all(part.seeds == seeds for part in parts)
-    figures = {}
+    seeds = frozenset.intersection(*(part.seeds for part in parts.values()))
+    if len(backbones) > 1:
+        problem = f"datasets with different backbones ({', '.join(sorted(backbones))})"
+        return Cell({}, seeds, (problem,))
+    paired = all(part.seeds == seeds for part in parts.values())
+    figures, problems = {}, []
     for measure in measures:
-        found = [part.figures[measure] for part in parts if measure in part.figures]
-        if len(found) == len(parts):
-            by_seed = {seed: fmean(f.by_seed[seed] for f in found) for seed in seeds}
-            figures[measure] = Figure(fmean(f.mean for f in found), by_seed if paired else {})
-    return Cell(_with_h(figures, measures), seeds)
+        found = [part.figures.get(measure) for part in parts.values()]
+        whole = [figure for figure in found if figure]
+        if len(whole) == len(parts):
+            by_seed = {seed: fmean(f.by_seed[seed] for f in whole) for seed in seeds}
+            figures[measure] = Figure(fmean(f.mean for f in whole), by_seed if paired else {})
+        else:
+            lacks = [name for name, figure in zip(parts, found, strict=True) if not figure]
+            problems.append(f"no {measure} of {', '.join(lacks)}")
+    return Cell(_with_h(figures, measures), seeds, tuple(problems))
 
 
 def _with_h(figures: dict[str, Figure], measures: tuple[str, ...]) -> dict[str, Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -80,12 +81,14 @@ def _show(item: Item, style: str, escape: Callable[[str], str]) -> str:
 
 def _text(title: str, grid: str, notes: list[str]) -> str:
     head = f"{title}\n\n" if title else ""
-    return head + grid + ("\n\n" + "\n".join(notes) if notes else "")
+    wrapped = [textwrap.fill(note, 110, subsequent_indent="  ") for note in notes]
+    return head + grid + ("\n\n" + "\n".join(wrapped) if notes else "")
 
 
 def _markdown(title: str, grid: str, notes: list[str]) -> str:
     head = f"### {title}\n\n" if title else ""
-    return head + grid + ("\n\n" + "\n".join(f"- {note}" for note in notes) if notes else "")
+    lines = [f"- {note.replace('+-', '±')}" for note in notes]
+    return head + grid + ("\n\n" + "\n".join(lines) if lines else "")
 
 
 def _latex(title: str, grid: str, notes: list[str]) -> str:

@@ -8,115 +8,136 @@ python -m tools.tables output/base2new/shapes --runs
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from dassl.utils import UserError
+from tools.published import check_wanted, choose, paper_order
 from tools.run_folder import read_results, write_atomically
-from tools.summary import (
-    AVERAGE,
-    Cell,
-    H,
-    Row,
-    Summary,
-    config_label,
-    dataset_label,
-    harmonic_mean,
-    summarise,
-)
+from tools.summary import TRANSFER, Test, harmonic_mean, read_tests, summarise
+from tools.summary_tables import summary_csv, summary_tables
 from tools.table_format import MISSING, Item, Percent, Table
 
-SPREAD = "+-: sample standard deviation over the seeds; without it, one seed."
-H_NOTES = (
-    "H: harmonic mean of the mean base and the mean new accuracy; its +- is that of H of each seed."
+FORMATS = ("text", "markdown", "csv", "latex")
+RUN_COLUMNS = (
+    *("protocol", "source", "dataset", "method", "config", "shots", "seed", "classes"),
+    *("accuracy", "macro_f1", "correct", "total", "epoch", "seconds", "config_hash", "folder"),
 )
-H_AVERAGE = "H of the average: of the average base and the average new accuracy, as in the papers."
 
 
 def find_results(folder: Path) -> list[dict[str, Any]]:
     """All results below a folder, each with its run's folder as "run".
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or a file is damaged or not one of ours.
     """
     results = []
     for path in sorted(folder.rglob("results.json")):
-        found = read_results(path)
+        try:
+            found = read_results(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read ({error}): move it away") from error
         if found:
+            _check_values(path, found)
             results.append({**found, "run": path.parent.parent})
     if not results:
         raise UserError(f"no results.json below {folder}: has a run finished there?")
     return results
 
 
-def base2new_table(results: Iterable[dict[str, Any]]) -> str:
+def _check_values(path: Path, found: Mapping[str, Any]) -> None:
+    """Refuse values that no run writes."""
+    kinds: dict[str, tuple[type, ...]] = {"accuracy": (int, float), "shots": (int,), "seed": (int,)}
+    kinds |= dict.fromkeys(("dataset", "trainer", "classes"), (str,))
+    for key, kind in kinds.items():
+        value = found[key]
+        sound = isinstance(value, kind) and not isinstance(value, bool)
+        if not sound or (key == "accuracy" and not 0 <= found[key] <= 100):
+            raise UserError(
+                f"{path} is not the results of a run ({key} is {value!r}): move it away, and run "
+                "the command again"
+            )
+
+
+def base2new_table(results: Iterable[Mapping[str, Any]]) -> str:
     """Base, new, H and time of each run, a row for each folder.
 
     A test that is missing shows as "-"; it is never left out of a mean silently.
     """
-    runs: dict[Path, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for found in results:
-        runs[found["run"]][found["classes"]] = found
-    rows = []
-    for tests in runs.values():
-        one = next(iter(tests.values()))
-        base, new = (tests.get(classes, {}).get("accuracy") for classes in ("base", "new"))
-        h = None if base is None or new is None else harmonic_mean(base, new)
-        numbers = [MISSING if value is None else f"{value:.2f}" for value in (base, new, h)]
-        seconds = sum(test["seconds"]["total"] for test in tests.values())
-        names = [dataset_label(one), one["trainer"], config_label(one), one["shots"], one["seed"]]
-        rows.append([*names, *numbers, f"{seconds:.0f} s"])
-    headers = ["dataset", "method", "config", "shots", "seed", "base", "new", "H", "time"]
-    return tabulate(rows, headers, disable_numparse=True, colalign=(*["left"] * 3, *["right"] * 6))
+    return _base2new_runs(read_tests(results)).show("text")
 
 
-def summary_tables(summary: Summary) -> list[Table]:
-    """Tables of one protocol: a table for each dataset and for the average."""
+def run_table(results: Iterable[Mapping[str, Any]]) -> str:
+    """What a script prints after a run of any protocol: a row for each folder of results."""
+    return "\n\n".join(table.show("text") for table in run_tables(results))
+
+
+def run_tables(results: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """A table of single runs for each protocol; with titles if there are several."""
+    groups: dict[str, list[Test]] = defaultdict(list)
+    for test in read_tests(results):
+        groups[test.protocol].append(test)
     tables = []
-    averaged = (summary.rows[0], AVERAGE) in summary.cells
-    for dataset in (*summary.datasets, *([AVERAGE] if averaged else [])):
-        title = f"{summary.protocol}, {dataset}"
-        if dataset == AVERAGE:
-            title = f"{summary.protocol}, average over {len(summary.averaged)} datasets"
-        headers = ["method", "config", "shots", "seeds", *summary.measures]
-        rows: list[Sequence[Item]] = [
-            [row.method, row.config, row.shots, _seeds(summary, row, summary.cells[row, dataset]),
-             *_figures(summary.cells[row, dataset], summary.measures)]
-            for row in summary.rows
-        ]  # fmt: skip
-        tables.append(Table(title, headers, rows, labels=2))
-    tables[-1].notes = notes(summary)
+    for protocol, tests in sorted(groups.items()):
+        table = _base2new_runs(tests) if protocol == "base2new" else _other_runs(protocol, tests)
+        table.title = protocol if len(groups) > 1 else ""
+        tables.append(table)
     return tables
 
 
-def notes(summary: Summary) -> list[str]:
-    """What the figures are, and what is missing."""
-    lines = [SPREAD]
-    if H in summary.measures:
-        lines.append(H_NOTES)
-        if len(summary.averaged) > 1:
-            lines.append(H_AVERAGE)
-    for row in summary.rows:
-        missing = summary.missing(row)
-        if missing:
-            lines.append(f"missing for {row}: {'; '.join(missing)}")
-    return lines
+def _base2new_runs(tests: Iterable[Test]) -> Table:
+    folders: dict[Path, dict[str, Test]] = defaultdict(dict)
+    for test in tests:
+        folders[test.folder][test.classes] = test
+    rows: list[Sequence[Item]] = []
+    for found in folders.values():
+        one = next(iter(found.values()))
+        base, new = (found[half].accuracy if half in found else None for half in ("base", "new"))
+        h = None if base is None or new is None else harmonic_mean(base, new)
+        numbers = [None if value is None else Percent(value) for value in (base, new, h)]
+        row = one.row
+        names: list[Item] = [one.dataset, row.method, row.config, row.shots, one.seed]
+        rows.append([*names, *numbers, _time(found.values())])
+    headers = ["dataset", "method", "config", "shots", "seed", "base", "new", "H", "time"]
+    return Table("", headers, rows, labels=3)
 
 
-def _seeds(summary: Summary, row: Row, cell: Cell) -> str:
-    """How many seeds, and of how many where some are missing."""
-    absent = summary.expected(row) - cell.seeds
-    return f"{len(cell.seeds)}/{len(cell.seeds | absent)}" if absent else str(len(cell.seeds))
+def _other_runs(protocol: str, tests: Iterable[Test]) -> Table:
+    transfer = protocol in TRANSFER
+    rows: list[Sequence[Item]] = []
+    for test in tests:
+        row = test.row
+        names: list[Item] = [test.dataset, row.method, row.config, row.shots, test.seed]
+        source: list[Item] = [test.source] if transfer else []
+        rows.append([*source, *names, Percent(test.accuracy), _time([test])])
+    headers = ["dataset", "method", "config", "shots", "seed", "accuracy", "time"]
+    headers = ["trained on", "tested on", *headers[1:]] if transfer else headers
+    return Table("", headers, rows, labels=3 + transfer)
 
 
-def _figures(cell: Cell, measures: Sequence[str]) -> list[Percent | None]:
-    found = [cell.figures.get(measure) for measure in measures]
-    return [None if one is None else Percent(one.mean, one.spread) for one in found]
+def _time(tests: Iterable[Test]) -> str:
+    seconds = [test.found.get("seconds", {}).get("total") for test in tests]
+    return f"{sum(seconds):.0f} s" if None not in seconds else MISSING
+
+
+def runs_csv(results: Iterable[Mapping[str, Any]]) -> str:
+    """All tests as CSV, in full precision; missing is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(RUN_COLUMNS)
+    for test in read_tests(results):
+        row, found = test.row, test.found
+        names = [test.protocol, test.source, test.dataset, row.method, row.config, row.shots]
+        numbers = [found.get(key) for key in ("accuracy", "macro_f1", "correct", "total", "epoch")]
+        seconds = found.get("seconds", {}).get("total")
+        rest = [seconds, found.get("config_hash"), test.folder]
+        writer.writerow([*names, test.seed, test.classes, *numbers, *rest])
+    return out.getvalue()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -128,30 +149,60 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="DIR", help="e.g. output/base2new/shapes")
-    add("--format", choices=("text", "markdown", "latex"), default="text")
+    add("--format", choices=FORMATS, default="text")
     add("--runs", action="store_true", help="a row for each run, no means")
-    add("--out", type=Path, help="write the tables to this file")
+    add("--published", nargs="*", metavar="METHOD",
+        help="rows of the papers beside ours: keys of configs/published.yaml, or names of trainers "
+        "(none: the usual rows)")  # fmt: skip
+    add("--out", type=Path, metavar="FILE", help="write the tables to this file")
     return parser
 
 
+def make(args: argparse.Namespace) -> str:
+    """The tables that the arguments ask for.
+
+    Raises:
+        UserError: no results, damaged results, or arguments that do not fit.
+    """
+    if args.runs and args.published is not None:
+        raise UserError("--published compares means over seeds: leave --runs out")
+    found: dict[tuple[Path, str], dict[str, Any]] = {}  # folders may overlap: each file counts once
+    for folder in args.folders:
+        for one in find_results(folder):
+            found.setdefault((one["run"].resolve(), one["classes"]), one)
+    results = list(found.values())
+    if args.runs:
+        if args.format == "csv":
+            return runs_csv(results)
+        return _show(run_tables(results), args.format)
+    summaries = summarise(results, paper_order())
+    if args.published:
+        check_wanted(args.published, [summary.protocol for summary in summaries])
+    wanted = args.published
+    pairs = [(one, None if wanted is None else choose(one, wanted)) for one in summaries]
+    if args.format == "csv":
+        return summary_csv(pairs)
+    tables = [table for pair in pairs for table in summary_tables(*pair)]
+    return _show(tables, args.format)
+
+
+def _show(tables: Iterable[Table], style: str) -> str:
+    return "\n\n".join(table.show(style) for table in tables) + "\n"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the tables of folders of runs.
+    """Print the tables of folders of runs, or write them to a file.
 
     Raises:
         SystemExit: code 1 after a message on stderr.
     """
     args = build_parser().parse_args(argv)
     try:
-        results = [found for folder in args.folders for found in find_results(folder)]
-        if args.runs:
-            text = base2new_table(results)
-        else:
-            tables = [table for one in summarise(results) for table in summary_tables(one)]
-            text = "\n\n".join(table.show(args.format) for table in tables)
+        text = make(args)
         if args.out:
-            write_atomically(args.out, text + "\n")
+            write_atomically(args.out, text)
         else:
-            print(text)
+            print(text, end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
