@@ -50,6 +50,15 @@ def find_results(folder: Path) -> list[dict[str, Any]]:
     return results
 
 
+def collect(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """As `find_results` for several folders; where they overlap, each file counts once."""
+    found: dict[tuple[Path, str], dict[str, Any]] = {}
+    for folder in folders:
+        for one in find_results(folder):
+            found.setdefault((one["run"].resolve(), one["classes"]), one)
+    return list(found.values())
+
+
 def _check_values(path: Path, found: Mapping[str, Any]) -> None:
     """Refuse values that no run writes."""
     kinds: dict[str, tuple[type, ...]] = {"accuracy": (int, float), "shots": (int,), "seed": (int,)}
@@ -166,11 +175,7 @@ def make(args: argparse.Namespace) -> str:
     """
     if args.runs and args.published is not None:
         raise UserError("--published compares means over seeds: leave --runs out")
-    found: dict[tuple[Path, str], dict[str, Any]] = {}  # folders may overlap: each file counts once
-    for folder in args.folders:
-        for one in find_results(folder):
-            found.setdefault((one["run"].resolve(), one["classes"]), one)
-    results = list(found.values())
+    results = collect(args.folders)
     if args.runs:
         if args.format == "csv":
             return runs_csv(results)
