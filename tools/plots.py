@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do not need
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "osD^vPX"
 LINES = ("-", "--", "-.", ":")
+HOLLOW = " (hollow: seeds are missing)"
 GAIN, LOSS, MEAN = "#0072B2", "#D55E00", "#4D4D4D"
 STYLE: Any = {  # keys of matplotlib.rcParams
     "font.size": 11,
@@ -84,6 +85,7 @@ def curve_figure(found: Sequence[Curve], summary: Summary, knob: Knob, dataset: 
     )
     panels[0].set_ylabel("accuracy, %" + (" (bars: sd over seeds)" if several else ""))
     alone = f": {found[0].label}" if len(found) == 1 else ""
+    alone += HOLLOW if any(curve.partial for curve in found) else ""
     figure.suptitle(_title(summary, dataset) + alone, fontsize=12)
     if len(found) > 1:
         figure.legend(
@@ -109,6 +111,17 @@ def _draw_curve(panel: Axes, curve: Curve, measure: str, values: Sequence[float]
         elinewidth=1.2,
         capsize=3,
     )
+    partial = [value for value in points if value in curve.partial]
+    panel.plot(  # above the curve, without a name in the legend
+        [values.index(value) for value in partial],
+        [points[value].mean for value in partial],
+        color=COLOURS[at % len(COLOURS)],
+        marker=MARKERS[at % len(MARKERS)],
+        markerfacecolor="white",
+        markersize=5.5,
+        linestyle="none",
+        zorder=3,
+    )
 
 
 def gain_figure(summary: Summary, row: Row, base: Row) -> Figure:
@@ -117,13 +130,15 @@ def gain_figure(summary: Summary, row: Row, base: Row) -> Figure:
     count = len(summary.measures)
     # one scale for all panels: bars of the same length are gains of the same size
     figure, panels = _panels(count, (3.9 * count + 0.6, 0.34 * len(datasets) + 1.5), sharex=True)
-    by_dataset = {name: gains(summary, row, base, name) for name in datasets}
+    whole = {d: all(summary.whole(one, d) for one in (row, base)) for d in datasets}
+    by_dataset = {d: gains(summary, row, base, d) for d in datasets}
     for panel, measure in zip(panels, summary.measures, strict=True):
         found = {name: gain.get(measure) for name, gain in by_dataset.items()}
-        _draw_gains(panel, found)
+        _draw_gains(panel, found, [name for name in datasets if not whole[name]])
         panel.set_title(_measure(measure))
     panels[0].set_xlim(_room([v for gain in by_dataset.values() for v in gain.values()]))
-    figure.supxlabel("gain in accuracy, percentage points", fontsize=11)
+    star = "" if all(whole.values()) else " (*: seeds are missing)"
+    figure.supxlabel(f"gain in accuracy, percentage points{star}", fontsize=11)
     versus = f"{row.method} ({row.config}) over {base.method} ({base.config})"
     figure.suptitle(f"{_head(summary)}, {row.shots} shots: {versus}", fontsize=12)
     return figure
@@ -136,7 +151,7 @@ def _room(found: Sequence[float]) -> tuple[float, float]:
     return low - room * (low < 0), high + room * (high > 0 or low == 0)
 
 
-def _draw_gains(panel: Axes, found: Mapping[str, float | None]) -> None:
+def _draw_gains(panel: Axes, found: Mapping[str, float | None], partial: Sequence[str]) -> None:
     """Bars from the largest gain to the largest loss; what is missing is named, without a bar."""
     rest = {name: gain for name, gain in found.items() if name != AVERAGE}
     order = sorted(rest, key=lambda name: (rest[name] is None, -(rest[name] or 0.0), name))
@@ -157,7 +172,8 @@ def _draw_gains(panel: Axes, found: Mapping[str, float | None]) -> None:
             ha=side, va="center", fontsize=10,
         )  # fmt: skip
     panel.axvline(0, color="black", linewidth=0.8)
-    panel.set_yticks([at + 0.4 * (name == AVERAGE) for at, name in enumerate(order)], order)
+    names = [f"{name} *" if name in partial else name for name in order]
+    panel.set_yticks([at + 0.4 * (name == AVERAGE) for at, name in enumerate(order)], names)
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
     panel.invert_yaxis()

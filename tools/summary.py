@@ -21,7 +21,6 @@ ALL = "all"
 MEASURES: dict[str, tuple[str, ...]] = {"base2new": ("base", "new")}
 TRANSFER = ("xd", "dg")  # trained on one dataset, tested on others
 _PER_TEST = ("SEED", "DATASET.SUBSAMPLE_CLASSES")
-_OWN_DATA = ("Folder", "Csv")  # readers of the user's data: the folder tells the name
 
 
 def harmonic_mean(base: float, new: float) -> float:
@@ -115,6 +114,11 @@ class Summary:
         """Seeds that a complete row has: one is enough for a method that learns nothing."""
         return self.seeds if row.learns else frozenset()
 
+    def whole(self, row: Row, dataset: str) -> bool:
+        """Whether all seeds are there; for AVERAGE, on all datasets."""
+        names = self.averaged if dataset == AVERAGE else (dataset,)
+        return all(self.expected(row) <= self.cells[row, name].seeds for name in names)
+
     def missing(self, row: Row) -> list[str]:
         """What this row lacks, dataset by dataset."""
         lacks = []
@@ -165,14 +169,6 @@ def config_label(found: Mapping[str, Any]) -> str:
     return found.get("config") or (run.parents[1].name if in_layout else run.name)
 
 
-def dataset_label(found: Mapping[str, Any]) -> str:
-    """Name of the dataset; of the user's own data, the name of its folder of runs."""
-    run, target = _layout(found["run"])
-    if found["dataset"] not in _OWN_DATA:
-        return found["dataset"]
-    return target or (run.parents[3].name if len(run.parents) > 3 else found["dataset"])
-
-
 def protocol_of(found: Mapping[str, Any]) -> str:
     """Protocol of a result; what was run without one goes where it would have been tested."""
     if found.get("protocol"):
@@ -189,18 +185,17 @@ def read_tests(results: Iterable[Mapping[str, Any]]) -> list[Test]:
     for found in results:
         run, target = _layout(found["run"])
         if not target and len(run.parents) > 3:
-            homes[run.parents[3]] = dataset_label(found)
+            homes[run.parents[3]] = found["dataset"]
     tests = []
     for found in results:
         run, _ = _layout(found["run"])
         protocol, source = protocol_of(found), ""
         if protocol in TRANSFER:
             home = run.parents[3] if len(run.parents) > 3 else run
-            own = found.get("source")
-            source = own if own and own not in _OWN_DATA else homes.get(home, home.name)
+            source = found.get("source") or homes.get(home, home.name)
         learns = found.get("checkpoint", "") is not None
         row = Row(learns, found["trainer"], config_label(found), found["shots"])
-        dataset, classes, seed = dataset_label(found), found["classes"], found["seed"]
+        dataset, classes, seed = found["dataset"], found["classes"], found["seed"]
         tests.append(Test(row, protocol, source, dataset, classes, seed, found["run"], found))
     return tests
 
