@@ -156,7 +156,7 @@ def _by_shots(summary: Summary, lines: Sequence[Line]) -> list[Table]:
             seeds = dict.fromkeys(line.seeds.get(dataset, "") for line in by_shots.values())
             cells = [by_shots[n].figures.get(dataset, {}) if n in by_shots else {} for n in shots]
             rows.append([*names, ", ".join(seeds), *(cell.get(ALL) for cell in cells)])
-        headers = ["method", "config", "seeds", *(f"{n} shot{'s' * (n > 1)}" for n in shots)]
+        headers = ["method", "config", "seeds", *map(_shots, shots)]
         tables.append(Table(_title(summary, dataset), headers, rows, labels=2))
     return tables
 
@@ -198,7 +198,25 @@ def _notes(summary: Summary) -> list[str]:
         missing = summary.missing(row)
         if missing:
             lines.append(f"missing for {row}: {'; '.join(missing)}")
-    return lines
+    return lines + (_missing_shots(summary.rows) if summary.protocol == "fewshot" else [])
+
+
+def _missing_shots(rows: Sequence[Row]) -> list[str]:
+    """Numbers of shots that other methods have."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        if row.learns:
+            found.setdefault((row.method, row.config), set()).add(row.shots)
+    known = set().union(*found.values())
+    absent = {names: sorted(known - shots) for names, shots in found.items() if known - shots}
+    return [
+        f"missing for {method} {config}: {', '.join(map(_shots, shots))}"
+        for (method, config), shots in absent.items()
+    ]
+
+
+def _shots(count: int) -> str:
+    return f"{count} shot{'s' * (count > 1)}"
 
 
 def _published_notes(summary: Summary, chosen: Sequence[PublishedRow]) -> list[str]:

@@ -81,7 +81,9 @@ def _show(item: Item, style: str, escape: Callable[[str], str]) -> str:
 
 def _text(title: str, grid: str, notes: list[str]) -> str:
     head = f"{title}\n\n" if title else ""
-    wrapped = [textwrap.fill(note, 110, subsequent_indent="  ") for note in notes]
+    wrap = textwrap.TextWrapper(110, subsequent_indent="  ")
+    wrap.break_on_hyphens = wrap.break_long_words = False  # paths stay whole
+    wrapped = [wrap.fill(note) for note in notes]
     return head + grid + ("\n\n" + "\n".join(wrapped) if notes else "")
 
 
