@@ -69,6 +69,10 @@ class _Point:
         teachers = [value for key, value in self.rest.items() if key.endswith(".NUM_TEACHERS")]
         return re.sub(r"\d", "", Path(named[0]).stem) if named else "", next(iter(teachers), None)
 
+    def prompts(self) -> tuple[str, ...]:
+        """Digests of the pool, of each dataset."""
+        return tuple(v for key, v in sorted(self.rest.items()) if key.endswith("POOL_DIGEST"))
+
     def key(self, without: tuple[str, ...] = ()) -> str:
         """The same for rows that differ in the knob, and in what is left out here, only."""
         rest = {key: value for key, value in self.rest.items() if not key.endswith(without or "?")}
@@ -125,11 +129,14 @@ def _pool_groups(points: Sequence[_Point]) -> list[list[_Point]]:
         for family, k in sorted({p.pool() for p in near}, key=str):
             fits = [p for p in near if (at := p.pool()[1]) == k or (k and at == p.value and at < k)]
             own = [p for p in fits if p.pool()[0] == family]
-            if len({p.value for p in own}) < 2 or (k and all(p.value <= k for p in own)):
+            sizes = {p.value for p in own}
+            # pools of one size but other prompts are no study of the size
+            if len(sizes) < max(2, len({p.prompts() for p in own})):
                 continue
-            plain = [
-                p for p in fits if any(o.row.config.startswith(f"{p.row.config}-") for o in own)
-            ]
+            if k and max(sizes) <= k:
+                continue
+            labels = [p.row.config for p in own]
+            plain = [p for p in fits if any(x.startswith(f"{p.row.config}-") for x in labels)]
             groups.append(_one_a_value([*own, *(p for p in plain if p not in own)]))
     return groups
 

@@ -103,6 +103,18 @@ def test_pool_sizes_are_those_of_one_family_of_pools_and_the_default(tmp_path):
     assert curve.label == "MoPD"
 
 
+@pytest.mark.parametrize("dataset", ["Shapes", AVERAGE])
+def test_other_prompts_of_one_size_are_no_study_of_the_size(tmp_path, dataset):
+    for h, pool in ((4, "noise1"), (12, "noise2"), (12, "noise3")):
+        for name in ("Shapes", "Digits"):
+            write_run(tmp_path, pool, mopd(h, pool=pool), dataset=name)
+    assert curves(summary_of(tmp_path), POOL_SIZE, dataset) == []
+    for name in ("shapes", "digits"):
+        for path in (tmp_path / f"base2new/{name}/MoPD/vit_b16-noise3").rglob("results.json"):
+            path.unlink()
+    assert list(only_curve(tmp_path, POOL_SIZE, dataset).points) == [4, 12]
+
+
 def test_a_value_that_differs_between_datasets_has_no_average_curve(tmp_path):
     for tag, shapes, digits in (("a", 0.2, 0.5), ("b", 0.4, 0.5)):
         write_run(tmp_path, tag, mopd(ALPHA=shapes))
