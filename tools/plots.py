@@ -148,7 +148,9 @@ def _room(found: Sequence[float]) -> tuple[float, float]:
     """Limits of an axis with room for a number at the end of the longest bars."""
     low, high = min(0.0, *found, 0.0), max(0.0, *found, 0.0)
     room = 0.5 * (high - low) or 1.0
-    return low - room * (low < 0), high + room * (high > 0 or low == 0)
+    # a number of zero or more stands at the right, even where all bars go to the left
+    right = any(value >= 0 for value in found)
+    return low - room * (low < 0), high + room * right
 
 
 def _draw_gains(panel: Axes, found: Mapping[str, float | None], partial: Sequence[str]) -> None:
@@ -250,7 +252,7 @@ def make(args: argparse.Namespace) -> list[Path]:
     except ImportError as error:
         raise UserError("plots need matplotlib: pip install -r requirements.txt") from error
     summaries = summarise(collect(args.folders), paper_order())
-    rows = sorted({row for summary in summaries for row in summary.rows})
+    rows = dict.fromkeys(row for summary in summaries for row in summary.rows)
     names = {name for row in rows for name in (row.method, f"{row.method}/{row.config}")}
     if args.baseline and args.baseline not in names:
         raise UserError(f'no results of "{args.baseline}"; there are: {", ".join(sorted(names))}')

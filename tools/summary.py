@@ -28,7 +28,7 @@ def harmonic_mean(base: float, new: float) -> float:
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Row:
     """What is compared: one method in one configuration with so many shots."""
 
@@ -208,7 +208,7 @@ def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]
     if source and source not in names:
         datasets = [source, *datasets]
     measures = MEASURES.get(protocol, (ALL,))
-    rows = sorted({test.row for test in tests})
+    rows = sorted({test.row for test in tests}, key=_place)
     grouped: dict[tuple[Row, str], list[Test]] = defaultdict(list)
     for test in tests:
         grouped[test.row, test.dataset].append(test)
@@ -229,6 +229,13 @@ def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]
         cells,
         tests,
     )
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """Order of rows; numbers in labels count as numbers (k6 before k12)."""
+    parts = re.split(r"(\d+)", row.config)
+    label = [int(part) if part.isdigit() else part for part in parts]
+    return row.learns, row.method, label, row.shots
 
 
 def _cell(tests: list[Test], measures: tuple[str, ...]) -> Cell:

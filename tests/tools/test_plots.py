@@ -224,8 +224,13 @@ def test_gains_are_sorted_with_the_average_below_and_missing_ones_named(tmp_path
     assert [text.get_text().strip() for text in new.texts][-2:] == ["missing", "missing"]
 
 
-def test_numbers_beside_bars_stay_within_their_panel(tmp_path):
-    summary = gains_world(tmp_path)
+@pytest.mark.parametrize("losses", [False, True])
+def test_numbers_beside_bars_stay_within_their_panel(tmp_path, losses):
+    if losses:  # and one that is exactly zero
+        for dataset, ours in (("Shapes", 60.0), ("Digits", 59.8)):
+            write_base2new(tmp_path, 60.0, 60.0, dataset=dataset)
+            write_base2new(tmp_path, ours, ours, dataset=dataset, trainer="MoPD")
+    summary = summary_of(tmp_path) if losses else gains_world(tmp_path)
     figure = gain_figure(summary, summary.rows[1], summary.rows[0])
     figure.draw_without_rendering()
     for panel in figure.axes:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tools.results_tree import write_base2new, write_result
+from tools import plots, tables
 from tools.published import PATH, published_file, published_rows
 from tools.summary import AVERAGE, H, harmonic_mean, summarise
 from tools.tables import find_results, main, run_table
@@ -139,6 +141,17 @@ def test_a_seed_that_only_others_have_is_named(tmp_path, capsys):
     assert "ZeroshotCLIP  embedded  16       1        48.00" in text  # learns nothing: one is all
     notes = [line for line in text.splitlines() if line.startswith("missing")]
     assert notes == ["missing for MoPD embedded, 16 shots: Shapes seeds 1, 2"]
+
+
+def test_numbers_in_labels_count_as_numbers(tmp_path, capsys):
+    for tag in ("k12", "k1", "k6"):
+        write_base2new(tmp_path, 60.0, 50.0, config=f"embedded-{tag}")
+    rows = csv_rows(shown(capsys, tmp_path, "--format", "csv"))
+    assert list(dict.fromkeys(r["config"] for r in rows)) == [
+        "embedded-k1",
+        "embedded-k6",
+        "embedded-k12",
+    ]
 
 
 def test_an_average_over_unequal_seeds_has_no_spread(tmp_path, capsys):
@@ -496,3 +509,16 @@ def test_summary_of_any_seeds(pairs):
     for measure in ("base", "new", H):  # two equal datasets: their average is each of them
         assert average[measure].mean == pytest.approx(figures[measure].mean)
         assert average[measure].spread == pytest.approx(figures[measure].spread, abs=1e-6)
+
+
+# ---- the page
+
+
+def test_every_command_of_the_page_is_one_that_the_tools_take():
+    page = (PATH.parents[1] / "docs/tables.md").read_text()
+    commands = re.findall(r"^python -m tools\.(tables|plots) (.+)$", page, flags=re.MULTILINE)
+    assert len(commands) == 6
+    for tool, words in commands:
+        parser = tables.build_parser() if tool == "tables" else plots.build_parser()
+        folders = parser.parse_args(words.split()).folders
+        assert [str(folder) for folder in folders][0].startswith("output")
