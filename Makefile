@@ -23,7 +23,7 @@ demo: .venv/installed
 		CONFIG= TAG= PYTHON=$(VENV) DATA=$(DEMO)/data OUTPUT=$(DEMO)/output bash scripts/$$method/base2new.sh $(DATASET) $(SEED) $(OPTS) || exit 1; \
 	done
 	@echo
-	@$(VENV) -m tools.tables $(DEMO)/output/base2new/$(DATASET)
+	@$(VENV) -m tools.tables --runs $(DEMO)/output/base2new/$(DATASET)
 
 test: .venv/installed-dev
 	$(VENV) -m pytest

@@ -34,7 +34,13 @@ def test_the_readme_has_the_commands_that_are_run_here():
         "TAG=two_teachers bash scripts/mopd/base2new.sh shapes 2 8 TRAINER.MOPD.NUM_TEACHERS 2 "
         "TRAINER.MOPD.ALPHA 0.5",
         "python -m tools.tables output/base2new/shapes",
+        "python -m tools.prepare_data oxford_pets",
+        "python -m tools.doctor oxford_pets",
+        "bash scripts/mopd/base2new.sh oxford_pets 1",
         "bash scripts/mopd/base2new.sh imagenet 1",
+        "python -m tools.study run configs/studies/base2new.yaml",
+        "python -m tools.study status configs/studies/base2new.yaml",
+        "python -m tools.study table configs/studies/base2new.yaml",
         "TAG=my_pool bash scripts/mopd/base2new.sh shapes 1 TRAINER.MOPD.POOL my_pool.yaml "
         "TRAINER.MOPD.NUM_TEACHERS 2",
         "python -m benchmarks.text_side",
@@ -56,14 +62,14 @@ def run(tmp_path_factory, data_root):
             cwd=ROOT, env={**environment, **more}, capture_output=True, text=True,
         )  # fmt: skip
 
-    call.work = work
+    call.work, call.data = work, data_root
     return call
 
 
 def test_every_script_command_prints_its_row(run):
     pool = re.search(r"```yaml\n(# my_pool.yaml.*?)```", README, re.DOTALL)[1]
     (run.work / "my_pool.yaml").write_text(pool)
-    scripts = [c for c in COMMANDS if "bash scripts" in c and "imagenet" not in c]
+    scripts = [c for c in COMMANDS if "bash scripts" in c and " shapes " in c]
     assert len(scripts) == 5
     for command in scripts:
         command = command.replace("my_pool.yaml", str(run.work / "my_pool.yaml"))
@@ -75,13 +81,39 @@ def test_every_script_command_prints_its_row(run):
     tables = next(c for c in COMMANDS if "tools.tables" in c)
     done = run(tables.replace("output/", f"{run.work}/output/"))
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.strip().splitlines()) == 2 + 5
+    rows = [line.split()[:2] for line in done.stdout.splitlines() if line[:4] in ("CoOp", "MoPD", "Zero")]
+    assert sorted(rows) == [
+        ["CoOp", "embedded"],
+        ["MoPD", "embedded"],
+        ["MoPD", "embedded-my_pool"],
+        ["MoPD", "embedded-two_teachers"],
+        ["ZeroshotCLIP", "embedded"],
+    ]
 
 
-def test_the_imagenet_command_says_what_is_missing(run):
-    done = run("bash scripts/mopd/base2new.sh imagenet 1")
-    assert done.returncode == 1
-    assert "imagenet" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize("dataset", ["oxford_pets", "imagenet"])
+def test_without_the_images_a_command_says_what_is_missing_and_how_to_get_it(run, dataset):
+    done = run(f"bash scripts/mopd/base2new.sh {dataset} 1")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"there is no {run.data / dataset}" in done.stderr
+    assert f"python -m tools.prepare_data {dataset}" in done.stderr
+    done = run(f"python -m tools.doctor {dataset} --data {run.data}")
+    assert done.returncode == 1 and f"python -m tools.prepare_data {dataset}" in done.stdout
+    done = run(f"python -m tools.prepare_data {dataset} --data {run.data} --dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not (run.data / dataset).exists()
+
+
+def test_the_study_of_the_main_table_names_each_dataset_that_is_missing(run):
+    commands = [c for c in COMMANDS if "tools.study" in c]
+    where = f"--data {run.data} --output {run.work}/study"
+    found = {c.split()[3]: run(f"{c} {where}") for c in commands}
+    assert found["run"].returncode == 1 and "Traceback" not in found["run"].stderr
+    assert "220 of 220 jobs failed" in found["run"].stderr
+    for dataset in ("imagenet", "oxford_pets", "ucf101"):
+        assert f"python -m tools.prepare_data {dataset}" in found["run"].stderr
+    assert found["status"].returncode == 0 and "220 jobs: 220 failed" in found["status"].stdout
+    assert found["table"].returncode == 1 and "has no results yet" in found["table"].stderr
 
 
 def test_the_demo_ends_with_its_table_of_all_methods(run):

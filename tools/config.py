@@ -99,6 +99,22 @@ def dataset_label(cfg: CfgNode) -> str:
     return _label(cfg.DATASET.NAME, cfg.DATASET.PATH)
 
 
+def dataset_cfg(name: str, path: str, data: Path, shots: int = -1) -> CfgNode:
+    """The configuration with which a run would read a dataset, whole unless `shots` are given.
+
+    Args:
+        name: registered name.
+        path: of your own data, else empty.
+        data: folder of the datasets.
+    """
+    cfg = default_cfg()
+    cfg.DATASET.NAME, cfg.DATASET.PATH, cfg.DATASET.ROOT = name, path, str(data)
+    cfg.DATASET.NUM_SHOTS = shots
+    cfg.VERBOSE = False
+    cfg.freeze()
+    return cfg
+
+
 def check_setting(key: str, value: str, source: str) -> None:
     """Refuse a KEY VALUE pair that no configuration can take.
 

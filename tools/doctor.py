@@ -31,7 +31,7 @@ from datasets.counts import COUNTS
 from datasets.errors import DatasetError
 from datasets.own import split_name
 from datasets.splits import PARTS
-from tools.config import REPOSITORY, default_cfg, read_yaml
+from tools.config import REPOSITORY, dataset_cfg, read_yaml
 from tools.place import Place
 from tools.prepare_data import command_line, resolve_names
 from tools.sources import SOURCES
@@ -109,16 +109,11 @@ def check(name: str, data: Path, decode: int | None = DECODED) -> Report:
 
 def _configure(name: str, data: Path) -> CfgNode:
     """The configuration with which a run would read a whole dataset."""
-    cfg = default_cfg()
     try:
         own = split_name(name)
     except DatasetError as error:
         raise UserError(error) from None
-    cfg.DATASET.NAME, cfg.DATASET.PATH = own or (known_datasets()[name], "")
-    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS = str(data), -1
-    cfg.VERBOSE = False
-    cfg.freeze()
-    return cfg
+    return dataset_cfg(*(own or (known_datasets()[name], "")), data)
 
 
 def _decode(

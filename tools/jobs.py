@@ -6,16 +6,20 @@ test on another dataset has the folder `<dataset>/` in it.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from datasets.errors import DatasetError
 from datasets.own import run_name, split_name
-from tools.config import REPOSITORY, check_name
+from tools.config import REPOSITORY, check_name, dataset_cfg, read_yaml
 from tools.run_folder import read_results
 from tools.tables import find_results
 
@@ -265,6 +269,18 @@ def dataset_flags(dataset: str) -> tuple[str, ...]:
     if split_name(dataset):
         return ()
     return ("--dataset-config-file", str(CONFIGS / "datasets" / f"{dataset}.yaml"))
+
+
+def dataset_problem(dataset: str, data: Path) -> str:
+    """Why a dataset cannot be read; empty if it can. Embedded ones are made if they are missing."""
+    try:
+        file = CONFIGS / "datasets" / f"{dataset}.yaml"
+        name, path = split_name(dataset) or (read_yaml(file)["DATASET"]["NAME"], "")
+        with redirect_stdout(io.StringIO()):
+            build_dataset(dataset_cfg(name, path, data, shots=1))
+    except (UserError, DatasetError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def dataset_pairs(dataset: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from dassl.utils import UserError
 from tools import tables
 from tools.config import REPOSITORY
 from tools.study_file import Study, read_study
-from tools.study_runner import Runner, last_error, log_path, places, state
+from tools.study_runner import Failure, Runner, last_error, log_path, places, state
 
 STATES = ("done", "running", "failed", "cut off", "to do")
 
@@ -105,9 +105,13 @@ def run(study: Study, jobs: int = 0) -> None:
         table(study)
     if failures:
         print(f"{len(failures)} of {len(study.jobs)} jobs failed:", file=sys.stderr)
+        by_error: dict[str, list[Failure]] = defaultdict(list)
         for failure in failures:
-            print(f"  {failure.job.name}: {failure.error}", file=sys.stderr)
-            print(f"    log: {failure.log}", file=sys.stderr)
+            by_error[failure.error].append(failure)
+        for error, group in by_error.items():
+            others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+            print(f"  {group[0].job.name}{others}: {error}", file=sys.stderr)
+            print(f"    log: {group[0].log}", file=sys.stderr)
         raise SystemExit(1)
 
 

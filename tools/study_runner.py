@@ -24,7 +24,7 @@ import torch
 import train
 from dassl.utils import UserError, progress
 from tools.config import REPOSITORY
-from tools.jobs import Job
+from tools.jobs import Job, dataset_problem
 from tools.protocol import settings
 from tools.run_folder import RunFolder, lock_folder
 from tools.study_file import Study
@@ -142,11 +142,13 @@ class Runner:
             UserError: another process runs the study.
         """
         with lock_folder(log_folder(self.study), "another output folder (--output)"):
-            todo = deque(self._look_at_done())
+            todo = deque(self._look_at_data(self._look_at_done()))
+            self.started = time.monotonic()
             gpus = ", ".join(dict.fromkeys(place for place in reversed(self.free) if place))
             where = f"GPU {gpus}" if gpus else "CPU"
             self._say(
-                f"{self.study.name}: {len(self.study.jobs)} jobs, {self.finished} done before, "
+                f"{self.study.name}: {len(self.study.jobs)} jobs, "
+                f"{self.finished - len(self.failures)} done before, "
                 f"{len(todo)} to do, {self.at_a_time} at a time on {where}"
             )
             bar = progress.bar(total=len(self.study.jobs), initial=self.finished, unit="job")
@@ -180,6 +182,28 @@ class Runner:
             except train.EXPECTED_ERRORS as error:
                 self._write_failure(job, f"error: {error}\n")
             self.finished += 1
+        return todo
+
+    def _look_at_data(self, jobs: list[Job]) -> list[Job]:
+        """The jobs whose datasets can be read; the others fail now, not after a start each."""
+        problems: dict[str, str] = {}
+        todo = []
+        for job in jobs:
+            needed = list(dict.fromkeys(test.dataset for test in job.evaluations()))
+            for dataset in needed:
+                if dataset not in problems:
+                    problems[dataset] = dataset_problem(dataset, job.data)
+            found = [f"{dataset}: {problems[dataset]}" for dataset in needed if problems[dataset]]
+            if not found:
+                todo.append(job)
+                continue
+            self._write_failure(job, "error: cannot be used, " + "\n".join(found) + "\n")
+            self.finished += 1
+        unusable = [dataset for dataset, problem in problems.items() if problem]
+        if unusable:
+            failed = len(jobs) - len(todo)
+            which = ", ".join(unusable)
+            self._say(f"datasets that cannot be used: {which}; jobs that need them: {failed}")
         return todo
 
     def _write_failure(self, job: Job, text: str) -> None:

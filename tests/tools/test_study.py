@@ -365,7 +365,8 @@ def test_a_failing_job_is_reported_and_the_others_are_done(write, data_root, tmp
         main(["run", str(path), *where])
     assert stop.value.code == 1
     shown = capsys.readouterr()
-    assert "[1/2] fewshot folder:no/such" in shown.out and "FAILED, error: " in shown.out
+    assert "datasets that cannot be used: folder:no/such; jobs that need them: 1" in shown.out
+    assert "2 jobs, 0 done before, 1 to do, 1 at a time" in shown.out
     assert "[2/2] fewshot shapes ZeroshotCLIP embedded, shots 1, seed 1: Shapes all" in shown.out
     study = read_study(path, data_root, tmp_path / "out")
     broken, good = study.jobs
