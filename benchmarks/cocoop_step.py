@@ -4,8 +4,9 @@
     python -m benchmarks.cocoop_step --classes 500 --ours # ImageNet's base classes, memory as well
 
 A step is the text side's forward and backward for a batch of image features: meta-net, prompts,
-text tower, cross-entropy. Both ways are timed in turn in one process, and their losses and
-gradients are compared. "kept" is what autograd keeps for the backward pass, counted exactly.
+text tower, cross-entropy, ours in parts of the batch as in training. Both ways are timed in turn in
+one process, and their losses and gradients are compared. "kept" is the most that autograd keeps for
+a backward pass, counted exactly.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -30,6 +31,7 @@ from trainers.precision import resolve_precision
 from trainers.prompt_learner import PromptLearner
 
 CONTEXT = 4
+Losses = Callable[[], Iterator[Tensor]]  # of the parts of a batch; they add up to the batch's
 
 
 class Ours(CoCoOp):
@@ -38,19 +40,27 @@ class Ours(CoCoOp):
     def __init__(self, clip: FrozenCLIP, learner: nn.Module):
         self.clip, self.prompt_learner = clip, learner
 
+    def parts(self, features: Tensor, label: Tensor) -> Iterator[Tensor]:
+        """The loss of each part of a batch, as in a training step."""
+        size = self.images_per_pass(len(label))
+        for part, part_label in zip(features.split(size), label.split(size), strict=True):
+            yield self.losses(part, part_label)[1]["loss"] * (len(part) / len(label))
 
-def plain_loss(model: Any, learner: Any, names: list[str], features: Tensor, label: Tensor):
+
+def plain_loss(
+    model: Any, learner: Any, names: list[str], features: Tensor, label: Tensor
+) -> Iterator[Tensor]:
     """Mean cross-entropy as the published code computes it: the text tower once per image."""
     shift = learner.meta_net(features)  # (B, W)
     logits = []
     for feature, own in zip(features, shift, strict=True):
         classes = plain_text_features(model, names, learner.ctx + own)  # (C, D)
         logits.append(model.logit_scale.exp() * feature @ classes.T)
-    return F.cross_entropy(torch.stack(logits), label)
+    yield F.cross_entropy(torch.stack(logits), label)
 
 
-def kept_bytes(loss: Callable[[], Tensor], weights: set[int]) -> int:
-    """Bytes of the tensors that autograd keeps for the backward pass of a loss, without weights."""
+def kept_bytes(losses: Losses, weights: set[int]) -> int:
+    """Bytes of the tensors that autograd keeps for the first part's backward, without weights."""
     storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -60,21 +70,23 @@ def kept_bytes(loss: Callable[[], Tensor], weights: set[int]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        graph = loss()  # alive while counting, so that no storage is counted in another's place
+        graph = next(losses())  # alive while counting, so that no storage takes another's place
     total = sum(storages.values())
     del graph
     return total
 
 
-def gradients(loss: Callable[[], Tensor], learner: nn.Module) -> tuple[float, float, Tensor]:
+def gradients(losses: Losses, learner: nn.Module) -> tuple[float, float, Tensor]:
     """Seconds of one step, its loss, and all gradients as one vector."""
     learner.zero_grad()
     started = time.perf_counter()
-    value = loss()
-    value.backward()
+    value = 0.0
+    for loss in losses():
+        loss.backward()
+        value += loss.item()
     seconds = time.perf_counter() - started
     vector = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
-    return seconds, value.item(), vector.clone()
+    return seconds, value, vector.clone()
 
 
 def compare(count: int, images: int, runs: int, plain: bool) -> tuple[list, float]:
@@ -90,7 +102,7 @@ def compare(count: int, images: int, runs: int, plain: bool) -> tuple[list, floa
     features = F.normalize(torch.randn(images, D), dim=-1)
     label = torch.randint(count, (images,))
     ours = Ours(clip, learner)
-    ways: list[Callable[[], Tensor]] = [lambda: ours.losses(features, label)[1]["loss"]]
+    ways: list[Losses] = [lambda: ours.parts(features, label)]
     if plain:
         ways.insert(0, lambda: plain_loss(model, learner, names, features, label))
     weights = {p.untyped_storage().data_ptr() for p in (*clip.parameters(), *learner.parameters())}

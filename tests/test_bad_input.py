@@ -30,6 +30,7 @@ CONFIGS = REPOSITORY / "configs"
         (("TRAINER.MOPD.TEMPERATURE", "0"), ["TEMPERATURE is 0.0, expected a number above 0"]),
         (("TRAINER.MOPD.BETA", "-1"), ["BETA is -1.0, expected a number of at least 0"]),
         (("TRAINER.MOPD.NUM_TEACHERS", "13"), ["NUM_TEACHERS is 13", "12 templates"]),
+        (("TRAINER.MOPD.CTX_INIT", "template"), ["CTX_INIT is 'template', expected words, True"]),
         (("TRAINER.MOPD.POOL", "papper"), ["no pool 'papper'", "paper"]),
         (("TRAINER.MOPD.PREC", "fp61"), ['TRAINER.MOPD.PREC is "fp61", expected one of: auto']),
         (("TRAINER.MOPD.PREC", "fp16"), ["fp16, but this run is on the CPU", "fp32 or bf16"]),
@@ -176,7 +177,7 @@ def test_a_checkpoint_of_another_context_length_is_refused(job, refused, trained
 def test_a_checkpoint_of_another_pool_size_is_refused(job, refused, trained, tmp_path):
     settings = ("TRAINER.MOPD.POOL", "mixed")
     message = refused(job("MoPD", *evaluate(trained), *settings, output=tmp_path / "other"))
-    assert "gate is (" in message and "a gate on the pool" in message
+    assert "gate is (" in message and "a gate on POOL and GATE" in message
 
 
 def test_other_settings_in_the_folder_of_a_run_are_refused_by_name(job, refused, trained):
@@ -202,6 +203,16 @@ def test_data_without_the_dataset_is_named(job, refused, tmp_path):
         )
     )
     assert str(tmp_path / "imagenet") in message
+
+
+def test_the_words_of_prograd_must_fit_and_stand_before_the_name(job, refused, tmp_path):
+    message = refused(job("ProGrad", "TRAINER.PROGRAD.N_CTX", "3"))
+    assert message == 'TRAINER.PROGRAD.N_CTX is 3, expected at least 4, for "a photo of a"'
+    (tmp_path / "pool.yaml").write_text('- "{} texture."')
+    message = refused(job("ProGrad", "TRAINER.PROGRAD.POOL", str(tmp_path / "pool.yaml")))
+    assert (
+        "'{} texture.' has no words before the class name: set TRAINER.PROGRAD.CTX_INIT" in message
+    )
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

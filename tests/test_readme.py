@@ -81,7 +81,11 @@ def test_every_script_command_prints_its_row(run):
     tables = next(c for c in COMMANDS if "tools.tables" in c)
     done = run(tables.replace("output/", f"{run.work}/output/"))
     assert done.returncode == 0, done.stderr
-    rows = [line.split()[:2] for line in done.stdout.splitlines() if line[:4] in ("CoOp", "MoPD", "Zero")]
+    rows = [
+        line.split()[:2]
+        for line in done.stdout.splitlines()
+        if line[:4] in ("CoOp", "MoPD", "Zero")
+    ]
     assert sorted(rows) == [
         ["CoOp", "embedded"],
         ["MoPD", "embedded"],

@@ -24,7 +24,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.own import run_name, split_name
-from tools.upstream_keys import check_given, hint
+from tools.upstream_keys import check_given, published
 from trainers.prompt_learner import DEFAULT_WORDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -88,7 +88,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     cfg.DATASET.SOURCE = "" if source == dataset_label(cfg) else source
     check_name(cfg.TRAINER.NAME, TRAINER_REGISTRY, "trainer", "--trainer")
     check_name(cfg.DATASET.NAME, DATASET_REGISTRY, "dataset", "--dataset-config-file")
-    check_given(given, cfg.TRAINER.NAME)
+    check_given(given, flatten(cfg), cfg.TRAINER.NAME)
     _check_ranges(cfg)
     cfg.freeze()
     return cfg
@@ -208,7 +208,7 @@ def _merge_tree(
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and name not in known:
-            upstream = [hint(f"{name}.{leaf}") for leaf in value]
+            upstream = [published(f"{name}.{leaf}") for leaf in value]
             if not any(k.startswith(f"{name}.") for k in known) and not any(upstream):
                 raise UserError(f'{source}: unknown section "{name}"{_near(f"{name}.", known)}')
             _merge_tree(cfg, value, source, given, f"{name}.")
@@ -219,9 +219,11 @@ def _merge_tree(
 def _merge(cfg: CfgNode, key: str, value: Any, source: str, given: dict[str, str]) -> None:
     """Set one existing key, with the type of its default, and note who has given it."""
     known = flatten(cfg)
-    if key not in known:
-        raise UserError(f'{source}: unknown key "{key}"{hint(key) or _near(key, known)}')
+    if key not in known and not published(key):
+        raise UserError(f'{source}: unknown key "{key}"{_near(key, known)}')
     given[key] = source
+    if key not in known:  # told below, with all others of its kind
+        return
     default = known[key]
     try:
         cfg.merge_from_list([key, _coerce(key, value, default)])
@@ -235,9 +237,9 @@ def _coerce(key: str, value: Any, default: Any) -> Any:
     """What yacs takes: whole numbers for decimal ones, and CTX_INIT as words or a bool."""
     if isinstance(default, str) and isinstance(value, str):
         # a path or name is not an expression: "1e3" stays a string, but True is CTX_INIT's bool
-        if not (key.endswith(".CTX_INIT") and value in ("True", "False")):
+        if not (key.endswith(".CTX_INIT") and value.lower() in ("true", "false")):
             return repr(value)
-        value = value == "True"
+        value = value.lower() == "true"
     if key.endswith(".CTX_INIT") and isinstance(value, bool):
         return repr((default or DEFAULT_WORDS) if value else "")
     if isinstance(default, float):

@@ -75,7 +75,10 @@ class PromptTrainer(TrainerX):
         return self.clip.encode_prompts(*self.prompt_learner())
 
     def images_per_pass(self, B: int) -> int:
-        """Images of a batch of B whose losses are computed at once, a bound on memory."""
+        """Images of a batch of B whose losses are computed at once, a bound on memory.
+
+        Fewer than B are exact where each loss term is a mean over images.
+        """
         return B
 
     def backward(self, terms: dict[str, Tensor]) -> None:
@@ -334,11 +337,13 @@ class PromptTrainer(TrainerX):
             for key in sorted(wanted.keys() | found.keys())
             if found.get(key) != wanted.get(key)
         ]
+        settings = path.parents[1] / "config.yaml"
+        where = f", they are in {settings}" if settings.is_file() else ""
         if wrong:
             raise MethodError(
                 f"{path} does not fit this run: {'; '.join(wrong)}. A context (ctx) depends on "
-                f"N_CTX, CTX_INIT, CSC and the backbone, a gate on the pool: use the settings of "
-                f"the training, they are in {path.parents[1] / 'config.yaml'}"
+                "N_CTX, CTX_INIT, CSC and the backbone, a gate on POOL and GATE: use the settings "
+                f"of the training{where}"
             )
 
 

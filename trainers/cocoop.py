@@ -13,7 +13,7 @@ from trainers.clip_model import FrozenCLIP
 from trainers.coop import CoOp, SoftPromptTrainer
 
 # tokens of the text tower in one pass, a bound on memory; benchmarks/cocoop_step.py measures it
-TOKENS_PER_PASS = 2**14
+TOKENS_PER_PASS = 2**13
 
 
 @TRAINER_REGISTRY.register()

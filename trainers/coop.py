@@ -12,6 +12,8 @@ from trainers.base import PromptTrainer
 from trainers.clip_model import FrozenCLIP
 from trainers.prompt_learner import POSITIONS, PromptLearner, context_words
 
+TEMPLATE = "template"  # value of CTX_INIT: the words of the hand-made prompt
+
 
 class SoftPromptTrainer(PromptTrainer):
     """Base of the methods that learn the context vectors of one `PromptLearner`.
@@ -26,13 +28,16 @@ class SoftPromptTrainer(PromptTrainer):
         """Refuse a bad context length or position."""
         super().check_cfg(cfg)
         self.require(cfg, "N_CTX", lambda v: v >= 1, "at least 1")
+        if not self.right_align:
+            expected = "words, True or False (only ProGrad takes the words of its template)"
+            self.require(cfg, "CTX_INIT", lambda v: v != TEMPLATE, expected)
         if "CLASS_TOKEN_POSITION" in cfg.TRAINER[self.node()]:
             expected = f"one of: {', '.join(POSITIONS)}"
             self.require(cfg, "CLASS_TOKEN_POSITION", lambda v: v in POSITIONS, expected)
 
-    def start_words(self) -> str:
+    def start_words(self, knobs: CfgNode) -> str:
         """The words from which the context starts; empty for a random start."""
-        return context_words(self.knobs.CTX_INIT)
+        return context_words(knobs.CTX_INIT)
 
     def build_prompts(self, clip: FrozenCLIP, classnames: list[str]) -> nn.Module | None:
         """The context vectors, as the knobs describe them."""
@@ -42,7 +47,7 @@ class SoftPromptTrainer(PromptTrainer):
             clip.text,
             classnames,
             n_ctx=knobs.N_CTX,
-            words=self.start_words(),
+            words=self.start_words(knobs),
             class_specific=class_specific,
             position=knobs.get("CLASS_TOKEN_POSITION", "end"),
             right_align=self.right_align,

@@ -29,6 +29,7 @@ class KgCoOp(SoftPromptTrainer):
     upstream = {
         **{f"TRAINER.COOP.{key}": key for key in ("N_CTX", "CTX_INIT", "PREC", "W")},
         "TRAINER.COCOOP.PREC": "PREC",  # the published code reads its precision there
+        "TRAINER.COOP.ALPHA": "",
     }
     # modules that the published code builds, saves and never uses
     dead_keys = (*PromptTrainer.dead_keys, "bias_vectors", "meta_net.")

@@ -49,8 +49,10 @@ class MoPD(SoftPromptTrainer):
         **{f"TRAINER.COOP.{key}": key for key in CoOp.defaults},
         "TRAINER.COOP.W": "ALPHA",
         "TRAINER.COOP.W2": "BETA",
+        "TRAINER.COOP.ALPHA": "",
         "LOSS.T": "TEMPERATURE",
         "LOSS.num_prompts": "NUM_TEACHERS",
+        **dict.fromkeys(("LOSS.NAME", "LOSS.GM", "LOSS.ALPHA", "LOSS.LAMBDA"), ""),
     }
 
     def check_cfg(self, cfg: CfgNode) -> None:

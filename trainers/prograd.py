@@ -8,9 +8,8 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.coop import SoftPromptTrainer
-
-TEMPLATE = "template"  # value of CTX_INIT
+from trainers.coop import TEMPLATE, SoftPromptTrainer
+from trainers.errors import MethodError
 
 
 @TRAINER_REGISTRY.register()
@@ -36,7 +35,7 @@ class ProGrad(SoftPromptTrainer):
         **{f"TRAINER.COOP.{key}": key for key in ("N_CTX", "CTX_INIT", "PREC")},
         "LOSS.T": "T",
         "LOSS.LAMBDA": "LAMBDA",
-        **dict.fromkeys(("LOSS.NAME", "LOSS.GM", "LOSS.ALPHA"), ""),
+        **dict.fromkeys(("LOSS.NAME", "LOSS.GM", "LOSS.ALPHA", "TRAINER.COOP.ALPHA"), ""),
     }
     right_align = True
 
@@ -45,11 +44,20 @@ class ProGrad(SoftPromptTrainer):
         super().check_cfg(cfg)
         self.require(cfg, "T", lambda v: 0 < v < float("inf"), "a number above 0")
         self.require(cfg, "LAMBDA", lambda v: 0 <= v < float("inf"), "a number of at least 0")
+        knobs, node = cfg.TRAINER[self.node()], f"TRAINER.{self.node()}"
+        words = self.start_words(knobs)
+        if knobs.CTX_INIT == TEMPLATE and not words:
+            raise MethodError(
+                f"{node}.CTX_INIT is {TEMPLATE}, but {self.pool[0]!r} has no words before the "
+                f"class name: set {node}.CTX_INIT to words, or False for a random start"
+            )
+        count = len(words.split())
+        self.require(cfg, "N_CTX", lambda v: v >= count, f'at least {count}, for "{words}"')
 
-    def start_words(self) -> str:
+    def start_words(self, knobs: CfgNode) -> str:
         """Words of CTX_INIT; those of the hand-made prompt end where the class name begins."""
-        if self.knobs.CTX_INIT != TEMPLATE:
-            return super().start_words()
+        if knobs.CTX_INIT != TEMPLATE:
+            return super().start_words(knobs)
         return self.pool[0].partition("{}")[0].strip()
 
     def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -66,6 +74,7 @@ class ProGrad(SoftPromptTrainer):
         ce = torch.autograd.grad(self.scaled(terms["loss"]), learned, retain_graph=True)
         kl = torch.autograd.grad(self.scaled(terms["kl"]), learned)
         for parameter, ce_grad, kl_grad in zip(learned, ce, kl, strict=True):
+            assert parameter.grad is None, "a projection needs the batch in one pass"
             parameter.grad = project(ce_grad, kl_grad, self.knobs.LAMBDA)
 
 
@@ -73,9 +82,14 @@ def project(ce_grad: Tensor, kl_grad: Tensor, lambda_: float) -> Tensor:
     """`ce_grad` without `lambda_` times its part against `kl_grad` (ProGrad's rule).
 
     Both are read as one vector each; where their cosine is not negative, or one of them is zero,
-    `ce_grad` is returned as it is.
+    `ce_grad` is returned as it is. Where `kl_grad` is not finite, neither is the result, so that a
+    gradient scaler skips the step.
     """
-    dot = (ce_grad * kl_grad).sum()
-    if not dot < 0:
+    largest = kl_grad.abs().max()
+    if largest == 0:
         return ce_grad
-    return ce_grad - lambda_ * dot / kl_grad.square().sum() * kl_grad
+    direction = kl_grad / largest  # its square neither overflows nor vanishes
+    dot = (ce_grad * direction).sum()
+    if dot >= 0:
+        return ce_grad
+    return ce_grad - lambda_ * dot / direction.square().sum() * direction

@@ -2,7 +2,6 @@
 
 import os
 import os.path as osp
-import pickle
 import random
 import re
 import shutil
@@ -108,18 +107,21 @@ def load_checkpoint(fpath: str | os.PathLike | None) -> dict[str, Any]:
         raise ValueError("File path is None")
     if not osp.exists(fpath):
         raise MissingFileError(f'File is not found at "{fpath}"')
+    fpath = os.fspath(fpath)
     try:
         _check_sums(fpath)
+    except (PermissionError, IsADirectoryError, MemoryError):
+        raise
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise _damaged(fpath) from error
+    try:
         return torch.load(
             fpath, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True
         )
     except (PermissionError, IsADirectoryError, MemoryError):
         raise
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        if isinstance(error, pickle.UnpicklingError):
-            return _load_foreign(os.fspath(fpath))
-        print(f'Unable to load checkpoint from "{fpath}"')
-        raise CheckpointError(_damage_report(os.fspath(fpath))) from error
+    except Exception:
+        return _load_foreign(fpath)
 
 
 def _load_foreign(fpath: str) -> dict[str, Any]:
@@ -129,13 +131,12 @@ def _load_foreign(fpath: str) -> dict[str, Any]:
     except Refused as error:
         raise CheckpointError(f'Checkpoint "{fpath}" {error}') from error
     except Exception as error:
-        print(f'Unable to load checkpoint from "{fpath}"')
-        raise CheckpointError(_damage_report(fpath)) from error
+        raise _damaged(fpath) from error
     print(f'Note: "{fpath}" holds Python objects; only its weights and its epoch are read')
     return found
 
 
-def _check_sums(fpath: str | os.PathLike) -> None:
+def _check_sums(fpath: str) -> None:
     """Raise BadZipFile if a stored checksum is wrong: torch.load does not look at them."""
     if zipfile.is_zipfile(fpath):
         with zipfile.ZipFile(fpath) as archive:
@@ -143,15 +144,17 @@ def _check_sums(fpath: str | os.PathLike) -> None:
                 raise zipfile.BadZipFile("wrong checksum")
 
 
-def _damage_report(fpath: str) -> str:
+def _damaged(fpath: str) -> CheckpointError:
+    """The error for a damaged file; it tells what else is there."""
+    print(f'Unable to load checkpoint from "{fpath}"')
     folder, name = osp.split(fpath)
     others = [str(epoch) for epoch in saved_epochs(folder) if epoch_name(epoch) != name]
     advice = (
-        f"Delete it, then resume from an earlier epoch (available: {', '.join(others)})."
+        f"Move it away, then resume from an earlier epoch (available: {', '.join(others)})."
         if others
-        else "Delete it and train again: no other epoch is stored beside it."
+        else "Move it away, and get it again or train again: no other epoch is stored beside it."
     )
-    return f'Checkpoint "{fpath}" is truncated or damaged. {advice}'
+    return CheckpointError(f'Checkpoint "{fpath}" is truncated or damaged. {advice}')
 
 
 def saved_epochs(folder: str) -> list[int]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import tarfile
+import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from functools import partial
@@ -33,7 +35,10 @@ ALLOWED: dict[tuple[str, str], Any] = {
 }
 # packages whose objects lie in such files; they are dropped, with all that they hold
 SHELLS = ("torch.optim.", "dassl.", "numpy.")
-SHELL_NAMES = {("_codecs", "encode"), ("numpy", "dtype"), ("numpy", "ndarray")}
+SHELL_NAMES = {
+    *(("_codecs", "encode"), ("numpy", "dtype"), ("numpy", "ndarray"), ("collections", "Counter")),
+    *(("builtins", "bytearray"), ("builtins", "slice")),
+}
 
 
 class Refused(pickle.UnpicklingError):
@@ -74,6 +79,8 @@ class _Unpickler(pickle.Unpickler):
             found = ALLOWED[module, name]
             # a pickle may set attributes of what it has named: not on a shared function
             return found if isinstance(found, type) else partial(found)
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
         if f"{module}.".startswith(SHELLS) or (module, name) in SHELL_NAMES:
             return _Shell
         raise Refused(
@@ -101,6 +108,7 @@ def read_weights(fpath: str | os.PathLike) -> dict[str, Any]:
         Refused: the file names something else than tensors and known objects, or has no weights.
         Exception: whatever a damaged file causes.
     """
+    _refuse_other_kinds(fpath)
     content = torch.load(fpath, "cpu", pickle_module=_PICKLE, weights_only=False)
     weights = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not all(
@@ -110,6 +118,24 @@ def read_weights(fpath: str | os.PathLike) -> dict[str, Any]:
     epoch = content.get("epoch")
     return {
         "state_dict": {key: value.detach() for key, value in weights.items()},
-        "epoch": epoch if isinstance(epoch, int) else 0,
+        "epoch": epoch if type(epoch) is int and epoch >= 0 else 0,
         "foreign": True,
     }
+
+
+def _refuse_other_kinds(fpath: str | os.PathLike) -> None:
+    """Refuse whole files that torch.load would hand to other readers than the unpickler."""
+    if tarfile.is_tarfile(fpath):
+        raise Refused(
+            "is in the tar format of torch before 0.4: load and save it once with a torch that "
+            "wrote it, if you trust the file."
+        )
+    if zipfile.is_zipfile(fpath):
+        with zipfile.ZipFile(fpath) as archive:
+            if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
+                raise Refused("is a TorchScript archive, a model with its code, not a checkpoint.")
+    if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
+        raise Refused(
+            "holds Python objects, and TORCH_FORCE_WEIGHTS_ONLY_LOAD keeps torch from leaving "
+            "them out: unset this variable (nothing in the file is run without it either)."
+        )

@@ -142,7 +142,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path, damage):
         load_checkpoint(path)
     assert str(error.value) == (
         f'Checkpoint "{path}" is truncated or damaged. '
-        "Delete it, then resume from an earlier epoch (available: 1, 2)."
+        "Move it away, then resume from an earlier epoch (available: 1, 2)."
     )
     path.unlink()  # the advice works: the run goes on from the latest epoch left
     assert last_checkpoint(str(tmp_path)) == str(tmp_path / "model.pth.tar-2")
@@ -151,7 +151,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path, damage):
 def test_a_single_damaged_file_says_that_no_other_is_there(tmp_path):
     path = tmp_path / "model.pth.tar-1"
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(CheckpointError, match="Delete it and train again: no other epoch"):
+    with pytest.raises(CheckpointError, match="and get it again or train again: no other epoch"):
         load_checkpoint(path)
 
 

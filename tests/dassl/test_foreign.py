@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-from collections import OrderedDict
+import tarfile
+import zipfile
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import nn
 
 from dassl.utils import CheckpointError, load_checkpoint, load_pretrained_weights
 from dassl.utils.checkpoint import load_training_checkpoint, resume_from_checkpoint
+from dassl.utils.foreign import Refused, read_weights
 
 
 class Warmup(torch.optim.lr_scheduler.LRScheduler):
@@ -144,17 +148,53 @@ def test_a_shell_never_calls_what_its_name_means_here(save, tmp_path):
 
 def test_names_of_torch_stay_as_they_are(save):
     """A pickle can set attributes of the functions that it names."""
-
-    class Spoils:
-        def __reduce__(self):
-            state = (None, {"__defaults__": (1, 2, 3)})
-            return torch._utils._rebuild_tensor_v2, (torch.ones(2).storage(), 0, (2,), (1,)), state
-
+    path = save({"state_dict": {}, "epoch": 1, "scheduler": upstream_checkpoint({})["scheduler"]})
+    # name the function, then BUILD with the state (None, {"__defaults__": (1,)})
+    attack = b"ctorch._utils\n_rebuild_tensor_v2\n(N}X\x0c\x00\x00\x00__defaults__K\x01\x85stb."
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                pickled = name.endswith("data.pkl")
+                archive.writestr(name, b"\x80\x02" + attack if pickled else content)
+    else:
+        path.write_bytes(attack)
     before = torch._utils._rebuild_tensor_v2.__defaults__
-    path = save(upstream_checkpoint({"ctx": torch.ones(2)}) | {"extra": Spoils()})
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
+    with contextlib.suppress(Exception):
+        read_weights(path)
     assert torch._utils._rebuild_tensor_v2.__defaults__ == before
+
+
+def test_a_scheduler_with_a_counter_and_other_plain_objects_is_left_out(save):
+    extra = {"a": Counter("ab"), "b": torch.float16, "c": bytearray(b"x"), "d": slice(1)}
+    path = save(upstream_checkpoint({"ctx": torch.ones(2)}) | extra)
+    assert torch.equal(load_checkpoint(path)["state_dict"]["ctx"], torch.ones(2))
+
+
+@pytest.mark.parametrize("epoch", [True, -3, np.int64(5), "5"])
+def test_an_epoch_that_is_no_number_of_epochs_is_not_taken_over(save, epoch):
+    assert load_checkpoint(save(upstream_checkpoint({}, epoch)))["epoch"] == 0
+
+
+def test_whole_files_of_other_kinds_are_told_apart_from_damaged_ones(tmp_path, monkeypatch):
+    script = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), script)
+    tar = tmp_path / "old.pt"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(script, "storages")
+    for path, message in ((script, "is a TorchScript archive"), (tar, "is in the tar format")):
+        for load in (load_checkpoint, read_weights):
+            with pytest.raises((CheckpointError, Refused), match=message) as error:
+                load(path)
+            assert "damaged" not in str(error.value)
+    good = tmp_path / "good.pt"
+    torch.save(upstream_checkpoint({"ctx": torch.ones(2)}), good)
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(CheckpointError, match="unset this variable"):
+        load_checkpoint(good)
 
 
 @pytest.mark.parametrize("content", [[1], {"epoch": 3}, {"state_dict": [1]}])

@@ -253,7 +253,7 @@ def test_a_damaged_checkpoint_stops_and_the_advice_works(make_cfg):
     path = f"{cfg.OUTPUT_DIR}/linear/model.pth.tar-2"
     whole = os.path.getsize(path)
     os.truncate(path, whole // 2)
-    with pytest.raises(CheckpointError, match=r"truncated or damaged\. Delete it.*available: 1"):
+    with pytest.raises(CheckpointError, match=r"truncated or damaged\. Move it away.*available: 1"):
         run(LINEAR, cfg)
     os.remove(path)
     assert run(LINEAR, cfg).start_epoch == 1

@@ -22,7 +22,9 @@ METHODS = sorted(
 SHIPPED = (
     *("CoCoOp", "CoOp", "KgCoOp", "MoPD", "ProGrad", "SiPD", "ZeroshotCLIP", "ZeroshotCLIP2"),
 )
-BETTER = 1.5  # times chance; two epochs from a random start do not reach more
+CHANCE = 100 / 20
+# a method that starts from "a photo of a" is near zero-shot CLIP (48, 44) after two epochs
+FLOOR = dict.fromkeys(SHIPPED, 35.0) | {"ProGrad": 1.5 * CHANCE}  # starts from zeros
 LEARNING = [name for name in METHODS if TRAINER_REGISTRY.get(name).learns]
 
 
@@ -43,6 +45,11 @@ def evaluate(method: str, data: Path, model: Path, output: Path, *more: str, dat
     """Test the second epoch of a run."""
     words = arguments(method, data, output, *more, dataset=dataset)
     return train.main(["--eval-only", "--model-dir", str(model), "--load-epoch", "2", *words])
+
+
+def floor(method: str) -> float:
+    """Accuracy that two epochs reach at least, in percent."""
+    return FLOOR.get(method, 1.5 * CHANCE)
 
 
 def checkpoint(run: Path, epoch: int) -> dict[str, torch.Tensor]:
@@ -69,7 +76,7 @@ def test_training_moves_what_is_learned_and_the_base_classes_are_tested(trained)
         assert value.dtype is torch.float32 and torch.isfinite(value).all()
         assert not torch.equal(value, first[name]), f"{name} did not move in the second epoch"
     assert results["trainer"] == method and results["classes"] == "base"
-    assert results["num_classes"] == 20 and results["accuracy"] > BETTER * 100 / 20
+    assert results["num_classes"] == 20 and results["accuracy"] > floor(method)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
     assert [line["split"] for line in lines] == ["train", "train", "test"]
     assert all(math.isfinite(line["loss"]) for line in lines[:2])
@@ -80,7 +87,7 @@ def test_the_model_tests_new_classes(trained, data_root):
     more = ("DATASET.SUBSAMPLE_CLASSES", "new")
     results = evaluate(method, data_root, folder, folder, *more)
     assert (results["classes"], results["epoch"], results["num_classes"]) == ("new", 2, 20)
-    assert results["accuracy"] > BETTER * 100 / 20
+    assert results["accuracy"] > floor(method)
     assert sorted(p.parent.name for p in folder.rglob("results.json")) == ["base", "new"]
 
 
@@ -117,7 +124,7 @@ def test_a_method_that_learns_nothing_is_tested_on_base_and_new(method, data_roo
     for classes in ("base", "new"):
         more = ("--eval-only", "DATASET.SUBSAMPLE_CLASSES", classes)
         results = train.main(arguments(method, data_root, tmp_path, *more))
-        assert results["classes"] == classes and results["accuracy"] > 3 * BETTER * 100 / 20
+        assert results["classes"] == classes and results["accuracy"] > floor(method)
 
 
 def bad_values(method: str) -> list[tuple[str, str]]:

@@ -102,6 +102,12 @@ def test_noise_changes_what_is_picked_but_not_how_it_is_weighted():
     assert pick(Gate("learned", 2), size)[1].tolist() == [[0, 1]] * 100
     _, noisy = pick(Gate("learned", 2, noise=1.0), size)
     assert set(noisy.flatten().tolist()) == set(range(6))
+    apart = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.0])  # scores
+    little, much = (
+        pick(Gate("dataset", 2, noise=noise), size, weight=apart)[1] for noise in (1e-6, 1e6)
+    )
+    assert little.tolist() == [[0, 1]] * 100
+    assert set(much.flatten().tolist()) == set(range(6))
 
 
 def test_in_the_warm_up_all_teachers_are_used():
@@ -167,10 +173,12 @@ def test_each_step_and_each_seed_has_its_own_draws(make_trainer):
     trainer = make_trainer("MoPD", ["cat", "dog"], GATE="random")
     trainer.num_batches = 5
     seen = set()
-    for trainer.epoch in range(3):
-        for trainer.batch_idx in range(5):
-            seen.add(torch.randint(2**60, (1,), generator=trainer.step_generator()).item())
-    assert len(seen) == 15
+    trainer.cfg.defrost()
+    for trainer.cfg.SEED in (1, 2):
+        for trainer.epoch in range(3):
+            for trainer.batch_idx in range(5):
+                seen.add(torch.randint(2**60, (1,), generator=trainer.step_generator()).item())
+    assert len(seen) == 2 * 3 * 5
 
 
 @pytest.mark.parametrize(

@@ -266,5 +266,8 @@ def test_the_vectors_of_prograd():
     assert_close("projected", project(ce, opposes, 1.0), [-0.6, 1.2])
     assert_close("half of it", project(ce, opposes, 0.5), [0.2, 1.6])
     assert torch.equal(project(ce, torch.zeros(2), 1.0), ce)
+    for tiny in (1e-30, 1e30):  # squares vanish or overflow
+        assert_close("any scale", project(ce, tiny * opposes, 1.0), [-0.6, 1.2])
+    assert not torch.isfinite(project(ce, torch.tensor([float("inf"), 0.0]), 1.0)).all()
     projected = project(ce, opposes, 1.0)
     assert abs((projected * opposes).sum()) < 1e-6, "nothing against zero-shot CLIP is left"

@@ -27,6 +27,9 @@ def test_ties_go_to_the_lowest_index():
     assert torch.equal(weights, torch.full((2, 3), 1 / 3))
     _, picked = pick_teachers(torch.tensor([[0.0, -1.0, 2.0, 0.0, 2.0]]), 4)
     assert picked.tolist() == [[2, 4, 0, 3]]
+    scores = (torch.arange(2000) % 3).float()  # so many that an unstable sort would mix ties
+    _, picked = pick_teachers(scores.expand(2, -1), 2000)
+    assert picked[0].tolist() == sorted(range(2000), key=lambda h: (-(h % 3), h))
 
 
 @given(sizes, st.floats(0.5, 4))

@@ -9,7 +9,7 @@ PAPER_DATASETS = {
     "OxfordPets", "StanfordCars", "OxfordFlowers", "Food101", "FGVCAircraft", "SUN397",
     "DescribableTextures", "EuroSAT", "UCF101",
 }  # fmt: skip
-EMBEDDED = {"Shapes", "Digits"}
+EMBEDDED = {"Shapes", "ShapesBlurred", "ShapesNegative", "Digits"}
 
 
 def test_shipped_pools_are_these_with_these_sizes():
