@@ -25,9 +25,11 @@ def test_show_fills_in_a_class_name(capsys):
 def test_list_shows_each_shipped_pool_with_its_description(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["embedded", "mixed", "noisy", "paper", "single"]
+    assert [line.split()[0] for line in lines] == [
+        *("embedded", "ensemble", "kgcoop", "mixed", "noisy", "paper", "prograd", "single"),
+    ]
     paper = "The 12 prompts per dataset of the MoPD paper, 3 direct and 9 indirect ones."
-    assert lines[3].split(maxsplit=1)[1] == paper
+    assert lines[5].split(maxsplit=1)[1] == paper
 
 
 def test_check_reads_every_section_and_goes_on_after_a_mistake(capsys, tmp_path, monkeypatch):
