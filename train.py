@@ -93,12 +93,13 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         raise UserError("--model-dir and --load-epoch are for --eval-only, which is not given")
     cfg = setup_cfg(args)
     if not args.eval_only:
-        _refuse_test_only(cfg)
+        refuse_test_only(cfg)
     folder = RunFolder(cfg, args.eval_only)
     folder.check()
     checkpoint = checkpoint_digest(args.model_dir, args.load_epoch)
     done = folder.find_results(checkpoint)
     if done is not None:
+        folder.check_data(done)
         print(f"Results exist already: {folder.results_path} ({_summary(done)})")
         return done
     log = folder.results_path.parent if args.eval_only else folder.path
@@ -112,7 +113,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             return None
         if args.eval_only:
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        folder.claim()  # not before: a mistake must not tie the folder to its settings
+        # not before: a mistake must not tie the folder to its settings
+        folder.claim(trainer.dm.dataset)
         if args.eval_only:
             trainer.test()
         else:
@@ -126,8 +128,12 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return results
 
 
-def _refuse_test_only(cfg: CfgNode) -> None:
-    """Refuse to train on a dataset that is only there to be tested on."""
+def refuse_test_only(cfg: CfgNode) -> None:
+    """Refuse to train on a dataset that is only there to be tested on.
+
+    Raises:
+        UserError: saying what to do instead.
+    """
     learns = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", True)
     if learns and getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "test_only", False):
         raise UserError(
@@ -151,6 +157,7 @@ def _measure(
     source = folder.cfg.DATASET.SOURCE or dataset_label(folder.cfg)
     return {
         "source": source if learned else None,
+        "data": folder.digest(trainer.dm.dataset.test),
         "num_classes": trainer.num_classes,
         "epoch": epoch,
         "checkpoint": checkpoint_digest(model_dir, tested) if learned else None,

@@ -21,9 +21,19 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def images(folder: Path | str) -> list[str]:
-    """Names of the image files in a folder, told by their suffix, by code point."""
+    """Names of the image files in a folder, told by their suffix, by code point.
+
+    Raises:
+        DatasetError: a link leads nowhere; a look at a link costs time, one at a file does not.
+    """
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if is_image(e.name) and not e.is_dir())
+        found = [e for e in entries if is_image(e.name) and not e.is_dir()]
+    broken = sorted(e.path for e in found if e.is_symlink() and not e.is_file())
+    if broken:
+        raise DatasetError(
+            f"{len(broken)} images are links to files that are not there: {some(broken, SHOWN)}"
+        )
+    return sorted(e.name for e in found)
 
 
 def is_image(name: str) -> bool:

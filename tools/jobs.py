@@ -21,7 +21,6 @@ from datasets.errors import DatasetError
 from datasets.own import run_name, split_name
 from tools.config import REPOSITORY, check_name, dataset_cfg, read_yaml
 from tools.run_folder import read_results
-from tools.tables import find_results
 
 CONFIGS = REPOSITORY / "configs"
 # settings that an argument of the protocol gives
@@ -155,19 +154,20 @@ class Job:
         """Whether all results are there and can be read."""
         try:
             return all(read_results(evaluation.results) for evaluation in self.evaluations())
-        except UserError:
+        except (ValueError, OSError):
             return False
 
     def found(self) -> list[dict[str, Any]]:
         """The results that are there, each with its folder as "run"."""
-        if not any(evaluation.results.is_file() for evaluation in self.evaluations()):
-            return []
-        own = {evaluation.results for evaluation in self.evaluations()}
-        return [
-            results
-            for results in find_results(self.folder)
-            if results["run"] / results["classes"] / "results.json" in own
-        ]
+        found = []
+        for evaluation in self.evaluations():
+            try:
+                results = read_results(evaluation.results)
+            except (ValueError, OSError):  # damaged: not done, and the run says so
+                continue
+            if results:
+                found.append({**results, "run": evaluation.folder})
+        return found
 
     def arguments(self, evaluation: Evaluation, source: str = "") -> list[str]:
         """Arguments of train.py, without what says train or test.

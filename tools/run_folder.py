@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import platform
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
+from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, atomic_open, mkdir_if_missing
 from tools.config import dataset_label, flatten
@@ -45,6 +47,7 @@ NEUTRAL_KEYS = (
 # said only where they have a value
 OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE")
 CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
+TRAINED_KEY = "TRAINED_ON"  # in config.yaml: digest of the training list
 ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"
 
 
@@ -111,7 +114,7 @@ class RunFolder:
             if found is None:
                 continue
             # a test may be on other classes than the training was
-            ignored = {CLASSES_KEY} if self.evaluate_only else set()
+            ignored = {TRAINED_KEY} | ({CLASSES_KEY} if self.evaluate_only else set())
             differ = [
                 f"{key} is {found.get(key)!r} there, {self.settings.get(key)!r} here"
                 for key in sorted(found.keys() | self.settings.keys())
@@ -123,11 +126,48 @@ class RunFolder:
                     f"same settings, or {ELSEWHERE}"
                 )
 
-    def claim(self) -> None:
-        """Write `config.yaml`, unless it is there: from now on the folder is this run's."""
+    def claim(self, dataset: Any) -> None:
+        """Write `config.yaml`, unless it is there: from now on the folder is this run's.
+
+        Args:
+            dataset: the lists of the run.
+
+        Raises:
+            UserError: a training that was cut off would go on with other images or labels.
+        """
         path = self.path / "config.yaml"
+        trained = {} if self.evaluate_only else {TRAINED_KEY: self.digest(dataset.train_x)}
+        found = (_read_settings(path) or {}).get(TRAINED_KEY)
+        if trained and found not in (None, trained[TRAINED_KEY]):
+            raise UserError(
+                f"{self.path} holds a run that was trained on other images or labels than "
+                f"{dataset_label(self.cfg)} has now: choose {ELSEWHERE}"
+            )
         if not path.is_file():
-            write_atomically(path, yaml.safe_dump(self.settings, sort_keys=True))
+            write_atomically(path, yaml.safe_dump(self.settings | trained, sort_keys=True))
+
+    def digest(self, items: Any) -> str:
+        """Twelve hex digits of a list of images: paths below the data, labels, class names."""
+        root = self.cfg.DATASET.PATH or str(Path(self.cfg.DATASET.ROOT).expanduser().resolve())
+        lines = (f"{i.impath.removeprefix(root)}\t{i.label}\t{i.classname}\n" for i in items)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+
+    def check_data(self, results: dict[str, Any]) -> None:
+        """Refuse results of other images than the dataset has now; without the data, let it be.
+
+        Raises:
+            UserError: saying what to do.
+        """
+        try:
+            with redirect_stdout(io.StringIO()):
+                items = build_dataset(self.cfg).test
+        except (ValueError, OSError):  # results may be looked at where the data is not
+            return
+        if results.get("data") not in (None, self.digest(items)):
+            raise UserError(
+                f"{self.results_path} was measured on other images or labels than "
+                f"{dataset_label(self.cfg)} has now: choose {ELSEWHERE}"
+            )
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other processes out of the folder, see `lock_folder`."""
@@ -154,7 +194,8 @@ class RunFolder:
         """Write `results.json`, complete or not at all, and return its content.
 
         Args:
-            measured: source (dataset of the training, None where nothing is learned), accuracy
+            measured: source (dataset of the training, None where nothing is learned), data
+                (digest of the tested list), accuracy
                 and macro_f1 in percent, total, correct, num_classes, epoch, checkpoint (digest),
                 device, seconds (a dict of train and total).
         """

@@ -12,6 +12,7 @@ docs/protocols.md explains the file.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections import Counter, defaultdict
@@ -102,7 +103,8 @@ def run(study: Study, jobs: int = 0) -> None:
         print("interrupted: the same command continues where the jobs were", file=sys.stderr)
         raise SystemExit(130)
     if any(job.found() for job in study.jobs):
-        table(study)
+        with contextlib.suppress(SystemExit):  # it has said why there is no table
+            table(study)
     if failures:
         print(f"{len(failures)} of {len(study.jobs)} jobs failed:", file=sys.stderr)
         by_error: dict[str, list[Failure]] = defaultdict(list)

@@ -150,6 +150,8 @@ class _Reader:
                     opts=tuple(word for pair in opts.items() for word in pair),
                 )  # fmt: skip
                 jobs.append((variant.key, job))
+        if not jobs and shared.get("datasets"):  # the mistakes in what is shared all the same
+            self._part(shared, {}, "base2new")
         return sorted(jobs, key=lambda job: job[1].seed)
 
     def check(self, jobs: list[tuple[str, Job]]) -> None:
@@ -170,6 +172,7 @@ class _Reader:
                 job.check()
                 cfg = settings(job, job.evaluations()[0])
                 check_contexts(job, cfg)
+                train.refuse_test_only(cfg)
                 trainer = TRAINER_REGISTRY.get(job.trainer)
                 # the method's own checks of its knobs, without building it
                 trainer.check_cfg(object.__new__(trainer), cfg)

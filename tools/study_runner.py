@@ -22,7 +22,7 @@ from typing import IO
 import torch
 
 import train
-from dassl.utils import UserError, progress
+from dassl.utils import progress
 from tools.config import REPOSITORY
 from tools.jobs import Job, dataset_problem
 from tools.protocol import settings
@@ -30,7 +30,7 @@ from tools.run_folder import RunFolder, lock_folder
 from tools.study_file import Study
 
 POLL_SECONDS = 0.1
-LOCK_SECONDS = 2.0  # a look at the state of a job locks its log for a moment
+LOOK_SECONDS = 2.0  # a look at the state of a job locks its log for a moment
 GRACE_SECONDS = 10.0  # for a job to end after an interrupt
 
 
@@ -131,6 +131,7 @@ class Runner:
         self.running: list[_Running] = []
         self.failures: list[Failure] = []
         self.interrupted = False
+        self.awaited: dict[Job, float] = {}  # whose log is locked by others, since when
         self.finished = 0  # all that need no more waiting for, failed ones included
         self.started = time.monotonic()
         self.ran = 0  # in this sitting
@@ -154,8 +155,9 @@ class Runner:
             bar = progress.bar(total=len(self.study.jobs), initial=self.finished, unit="job")
             try:
                 while (todo or self.running) and not self.interrupted:
-                    while todo and self.free:
-                        self._start(todo.popleft())
+                    for job in [todo.popleft() for _ in range(min(len(todo), len(self.free)))]:
+                        if not self._start(job):
+                            todo.append(job)
                     self._collect()
                     bar.update(self.finished - bar.n)
                     bar.refresh()
@@ -211,17 +213,22 @@ class Runner:
         log.write_text(text, encoding="utf-8")
         self.failures.append(Failure(job, last_error(log), log))
 
-    def _start(self, job: Job) -> None:
-        """Start a job in a free place."""
+    def _start(self, job: Job) -> bool:
+        """Start a job in a free place; False if a process of a killed study still does it."""
+        log = _open_locked(log_path(self.study, job))
+        if log is None:
+            since = self.awaited.setdefault(job, time.monotonic())
+            if since and time.monotonic() - since > LOOK_SECONDS:
+                self._say(f"{job.name}: a process of before still does it, and is waited for")
+                self.awaited[job] = 0.0  # said
+            return False
+        if job in self.awaited and job.done():
+            log.close()
+            self.finished += 1
+            return True
         place = self.free.pop()
         log_path(self.study, job, failed=True).unlink(missing_ok=True)
-        try:
-            log = _open_locked(log_path(self.study, job))
-        except UserError as error:
-            self.free.append(place)
-            self.finished += 1
-            self.failures.append(Failure(job, f"error: {error}", log_path(self.study, job)))
-            return
+        log.truncate(0)
         with log:  # the process has its own copy, and with it the lock
             process = subprocess.Popen(
                 [sys.executable, "-m", "tools.protocol", *job.command()],
@@ -231,6 +238,7 @@ class Runner:
                 env=self._environment(place),
             )
         self.running.append(_Running(job, place, process, time.monotonic()))
+        return True
 
     def _environment(self, place: str | None) -> dict[str, str]:
         """Variables of a job's process."""
@@ -300,26 +308,14 @@ class Runner:
                 run.process.wait()
 
 
-def _open_locked(path: Path) -> IO[bytes]:
-    """An empty log that is locked as long as somebody has it open.
-
-    Raises:
-        UserError: a process of an earlier study still writes it.
-    """
+def _open_locked(path: Path) -> IO[bytes] | None:
+    """A log that is locked as long as somebody has it open; None if another process has it."""
     file = path.open("ab")
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                file.close()
-                raise UserError(
-                    f"the job still runs, and writes {path}: wait for it, or end that process"
-                ) from None
-            time.sleep(POLL_SECONDS)
-    file.truncate(0)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # also for a moment, when somebody looks at the job's state
+        file.close()
+        return None
     return file
 
 

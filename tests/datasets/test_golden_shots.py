@@ -256,6 +256,7 @@ def test_our_first_run_draws_what_every_later_run_draws(pets, load):
     write_split(folder / "split_zhou_OxfordPets.json", expected["written_split_json"])
     for seed, data in first.items():
         again = load("OxfordPets", shots=4, seed=seed)
+        assert data.classnames == again.classnames
         for part in ("train_x", "val", "test"):
             assert [i.impath for i in getattr(data, part)] == [
                 i.impath for i in getattr(again, part)

@@ -12,6 +12,7 @@ from PIL import Image
 import train
 from dassl.data.datasets import build_dataset
 from datasets.errors import DatasetError
+from datasets.files import images
 from datasets.own import Csv, Folder, run_name, split_name
 from tests.datasets.conftest import entries, settings, touch
 
@@ -339,3 +340,15 @@ def test_a_mistake_in_own_data_is_one_message(tmp_path, capsys):
     shown = capsys.readouterr()
     assert stop.value.code == 1 and "Traceback" not in shown.err
     assert f"error: Csv: there is no file {tmp_path / 'no.csv'}" in shown.err
+
+
+def test_a_link_to_nowhere_is_no_image(tmp_path):
+    folder = tmp_path / "mine" / "red_ring"
+    folder.mkdir(parents=True)
+    for i in range(5):
+        Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+    (folder / "good.png").symlink_to(folder / "0.png")
+    assert len(images(folder)) == 6
+    (folder / "zz.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DatasetError, match=f"1 images are links .* not there: {folder}/zz.png"):
+        images(folder)

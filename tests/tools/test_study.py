@@ -181,6 +181,19 @@ def test_what_only_shows_when_all_is_put_together_is_a_mistake_too(read, keys, e
     assert found.startswith(expected)
 
 
+def test_training_on_a_dataset_for_tests_only_is_a_mistake_of_the_file(read):
+    (found,) = mistakes(read, protocols="fewshot", datasets="shapes_blurred", methods=["CoOp"])
+    assert "ShapesBlurred is only for testing" in found
+
+
+def test_shared_keys_are_checked_beside_an_unknown_protocol(read):
+    found = mistakes(
+        read, protocols="base2nw", datasets="shape", seeds="x", methods=["CoOp"]
+    )  # fmt: skip
+    for part in ("base2nw", "shape", "seeds"):
+        assert any(part in line for line in found), part
+
+
 def test_missing_parts_are_named(read):
     assert mistakes(read, description="nothing") == ["protocols: is missing", "methods: is missing"]
     assert mistakes(read, protocols="base2new", methods="CoOp") == [

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import train
 from datasets.own import run_name
@@ -295,3 +296,39 @@ def test_a_script_says_its_own_name_when_called_wrongly(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("usage: xd.sh DATASET SEED [SHOTS]")
+
+
+def make_rings(folder: Path, colours: tuple[str, ...]) -> None:
+    for label, colour in enumerate(colours):
+        for i in range(10):
+            path = folder / colour / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (80 * label, 20 * i, 100)).save(path)
+
+
+def test_changed_images_are_another_run(tmp_path, capsys):
+    """Neither results nor a training that was cut off belong to other images."""
+    data = tmp_path / "mine"
+    make_rings(data, ("red_ring", "blue_ring", "gold_ring", "pink_ring"))
+    words = [
+        *("fewshot", "--trainer", "CoOp", "--dataset", f"folder:{data}", "--seed", "1"),
+        *("--shots", "1", "--config", "embedded", "--output", str(tmp_path / "out")),
+        *("OPTIM.MAX_EPOCH", "1", "TRAIN.CHECKPOINT_FREQ", "1"),
+    ]
+    (first,) = protocol.main(words)
+    assert len(first["data"]) == 12
+    capsys.readouterr()
+    assert protocol.main(words) == [first]
+    make_rings(data, ("cyan_ring",))
+    with pytest.raises(SystemExit):
+        protocol.main(words)
+    label = first["dataset"]
+    message = f"was measured on other images or labels than {label} has now: choose another output"
+    assert message in capsys.readouterr().err
+    (results,) = (tmp_path / "out").rglob("results.json")
+    results.unlink()
+    with pytest.raises(SystemExit):
+        protocol.main(words)
+    message = f"was trained on other images or labels than {label} has now: choose another output"
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("results.json"))
