@@ -205,37 +205,11 @@ def _transfer(url: str, partial: _Partial, copies: int) -> None:
     Raises:
         OSError, HTTPException: the transfer was cut; what came is kept.
     """
-    have = partial.size
-    headers = {"User-Agent": "Mozilla/5.0 (mopd)", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if partial.validator:
-            headers["If-Range"] = partial.validator
-    try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT
-        )
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        partial.drop()  # no such range: the file is another one now
-        raise ConnectionError("the server cannot continue the file") from None
-    with response:
-        length = response.headers.get("Content-Length")
+    with _request(url, partial) as response:
         first = _beginning(response)
         if HTML.match(first) or response.headers.get_content_type() == "text/html":
             raise _GiveUp(_page(first))
-        if response.status == 206:
-            start, total = _content_range(response.headers.get("Content-Range", ""))
-            if start != have or (partial.total is not None and total != partial.total):
-                partial.drop()
-                raise ConnectionError("the server continues another file")
-        else:
-            have = 0
-            validator = response.headers.get("ETag", "")
-            if not validator or validator.startswith("W/"):  # a weak one does not name bytes
-                validator = response.headers.get("Last-Modified", "")
-            partial.restart(url, validator, int(length) if length else None)
+        have = _agree(url, response, partial)
         whole = partial.total or len(first)
         check_space(partial.path.parent, copies * whole - have, partial.path.stem)
         _write(response, first, partial, have)
@@ -246,6 +220,38 @@ def _transfer(url: str, partial: _Partial, copies: int) -> None:
         raise ConnectionError(
             f"the transfer was cut at {in_bytes(partial.size)} of {in_bytes(partial.total)}"
         )
+
+
+def _request(url: str, partial: _Partial) -> Any:
+    """Ask for what the partial file lacks; the open answer."""
+    headers = {"User-Agent": "Mozilla/5.0 (mopd)", "Accept-Encoding": "identity"}
+    if partial.size:
+        headers["Range"] = f"bytes={partial.size}-"
+        if partial.validator:
+            headers["If-Range"] = partial.validator
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        partial.drop()  # no such range: the file is another one now
+        raise ConnectionError("the server cannot continue the file") from None
+
+
+def _agree(url: str, response: Any, partial: _Partial) -> int:
+    """Bytes of the partial file that the answer continues; 0 where it begins again."""
+    if response.status == 206:
+        start, total = _content_range(response.headers.get("Content-Range", ""))
+        if start != partial.size or (partial.total is not None and total != partial.total):
+            partial.drop()
+            raise ConnectionError("the server continues another file")
+        return start
+    validator = response.headers.get("ETag", "")
+    if not validator or validator.startswith("W/"):  # a weak one does not name bytes
+        validator = response.headers.get("Last-Modified", "")
+    length = response.headers.get("Content-Length")
+    partial.restart(url, validator, int(length) if length else None)
+    return 0
 
 
 def _beginning(response: Any) -> bytes:
