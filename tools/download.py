@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -33,6 +35,8 @@ RESERVE = 100 << 20  # bytes that stay free on the disk
 TRANSIENT = {408, 425, 429}  # and everything from 500 on
 HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head)", re.IGNORECASE | re.DOTALL)
 TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
+
+_unknown_hosts: dict[str, str] = {}  # whose names could not be looked up, and why; asked only once
 
 
 class DamagedError(UserError):
@@ -224,6 +228,9 @@ def _transfer(url: str, partial: _Partial, copies: int) -> None:
 
 def _request(url: str, partial: _Partial) -> Any:
     """Ask for what the partial file lacks; the open answer."""
+    host = urlsplit(url).netloc
+    if host in _unknown_hosts:
+        raise _GiveUp(_unknown_hosts[host])
     headers = {"User-Agent": "Mozilla/5.0 (mopd)", "Accept-Encoding": "identity"}
     if partial.size:
         headers["Range"] = f"bytes={partial.size}-"
@@ -236,6 +243,12 @@ def _request(url: str, partial: _Partial) -> Any:
             raise
         partial.drop()  # no such range: the file is another one now
         raise ConnectionError("the server cannot continue the file") from None
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, socket.gaierror):
+            raise
+        reason = f"its host is not found ({_reason(error)}): is this machine offline?"
+        _unknown_hosts[host] = reason
+        raise _GiveUp(reason) from None
 
 
 def _agree(url: str, response: Any, partial: _Partial) -> int:

@@ -262,6 +262,30 @@ def test_nobody_at_the_address(server, tmp_path, pauses):
         fetch(["http://127.0.0.1:9/a.zip"], tmp_path / "a.zip")
 
 
+def test_a_host_that_is_not_found_is_looked_up_once(server, tmp_path, pauses, monkeypatch):
+    asked = []
+    look_up = socket.getaddrinfo
+
+    def offline(host, *args, **kwargs):
+        if not host.endswith(".example"):
+            return look_up(host, *args, **kwargs)
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    monkeypatch.setattr(download, "_unknown_hosts", {})
+    reason = r"its host is not found \(Temporary failure in name resolution\): is this machine off"
+    for name in ("a.zip", "b.zip"):
+        with pytest.raises(UserError, match=f"^http://one.example/{name}: {reason}"):
+            fetch([f"http://one.example/{name}"], tmp_path / name)
+    with pytest.raises(UserError, match=f"^http://two.example/a.zip: {reason}"):
+        fetch(["http://two.example/a.zip"], tmp_path / "a.zip")
+    assert asked == ["one.example", "two.example"]
+    assert pauses == []
+    fetch(["http://one.example/a.zip", server.url("/a.zip")], tmp_path / "a.zip", MD5)
+    assert (tmp_path / "a.zip").read_bytes() == BODY
+
+
 def test_a_disk_that_is_too_small_is_noticed_before_anything_is_written(
     server, tmp_path, monkeypatch
 ):
