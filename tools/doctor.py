@@ -30,15 +30,17 @@ from dassl.utils import UserError, read_image
 from datasets.counts import COUNTS
 from datasets.errors import DatasetError
 from datasets.own import split_name
+from datasets.reader import Reader
 from datasets.splits import PARTS
 from tools.config import REPOSITORY, dataset_cfg, read_yaml
-from tools.place import Place
+from tools.place import Place, prepare_command
 from tools.prepare_data import command_line, resolve_names
 from tools.sources import SOURCES
 
 CONFIGS = REPOSITORY / "configs" / "datasets"
 SHOWN = 5  # of many problems of one kind
 LINES = 8  # of one message
+LINK = ". If it is the same, link it: "  # in a message of Reader.find
 DECODED = 200  # images of each dataset, unless said
 
 
@@ -82,20 +84,23 @@ def check(name: str, data: Path, decode: int | None = DECODED) -> Report:
     cfg = _configure(name, data)
     reader = DATASET_REGISTRY.get(cfg.DATASET.NAME)
     path = Path(cfg.DATASET.PATH) if cfg.DATASET.PATH else data / reader.dataset_dir
-    if not path.exists():
-        report.present = False
-        return report
     place = Place(name, SOURCES[name], data) if name in SOURCES else None
+    if not path.exists() or (place and not path.is_dir()):
+        report.problems += _instead(reader, path, place)
+        report.present = bool(report.problems)
+        return report
     report.problems += _files(place) if place else []
     # where files are missing, their fix comes first
-    repair = f"{_prepare(name, data)} --repair" if place and not report.problems else ""
+    repair = f"{place.command} --repair" if place and not report.problems else ""
     try:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             dataset = build_dataset(cfg)
     except (DatasetError, UserError, OSError) as error:
         # the cause is without the layout that a reader appends
         cause = error.__cause__ if isinstance(error.__cause__, DatasetError) else error
-        report.problems.append(Problem(str(cause), repair))
+        fix = _replace(place, str(cause)) if place else ""
+        if not fix or fix not in {problem.fix for problem in report.problems}:
+            report.problems.append(Problem(str(cause), (repair and fix) or repair))
         return report
     report.notes += re.findall(r"^Note: (.*)$", said.getvalue(), re.MULTILINE)
     lists = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
@@ -130,7 +135,7 @@ def _decode(
     for path, why in broken[:SHOWN]:
         fix = "replace the file by a good copy"
         if place:
-            fix = f"rm {quote(path)} && {_prepare(place.stem, place.data)} --repair"
+            fix = f"rm {quote(path)} && {place.command} --repair"
         report.problems.append(Problem(f"{path} cannot be decoded: {why}", fix))
     if len(broken) > SHOWN:
         report.problems.append(Problem(f"{len(broken) - SHOWN} more cannot be decoded"))
@@ -231,27 +236,44 @@ def _twice(lists: dict[str, Sequence[Datum]]) -> list[str]:
     return [f"{len(paths)} images are {kind}: {_some(paths)}" for kind, paths in double.items()]
 
 
+def _instead(reader: type, path: Path, place: Place | None) -> list[Problem]:
+    """What is there instead of the folder of a dataset; empty if nothing is."""
+    if path.is_file() and place:
+        return [Problem(f"{path} is a file, expected a folder", place.replace_command(path))]
+    if path.is_symlink():
+        fix = "let it lead to where the images are, or remove it: rm " + quote(str(path))
+        fix += f" && {place.command}" if place else ""
+        return [Problem(f"{path} is a link to {os.readlink(path)}, which is not there", fix)]
+    if issubclass(reader, Reader):
+        try:
+            reader.find(path)
+        except DatasetError as error:
+            what, _, link = str(error).partition(LINK)
+            return [Problem(what, link)] if link else []
+    return []
+
+
+def _replace(place: Place, message: str) -> str:
+    """The command that replaces the small file that a message names; "" if it names none."""
+    for part in place.source.parts:
+        for path in place.small_files(part):
+            if str(path) in message and path.is_file():
+                return place.replace_command(path)
+    return ""
+
+
 def _files(place: Place) -> list[Problem]:
-    """What is missing or strange among the files of a dataset that `prepare_data` knows."""
+    """What is missing or damaged among the files of a dataset that `prepare_data` knows."""
     problems = []
-    prepare = _prepare(place.stem, place.data)
     for part in place.source.parts:
         for what in place.missing(part):
             lift = place.lift_command(part)
             automatic = place.is_automatic(part)
-            problems.append(Problem(what, lift or (prepare if automatic else place.advice(part))))
-        path = place.folder / part.file
-        if part.is_split and path.is_file():
-            aside = f"mv {quote(str(path))} {quote(f'{path}.other')} && {prepare}"
-            with contextlib.suppress(DatasetError):  # the reader says what is wrong with it
-                if place.is_published(path) is False:
-                    what = f"{part.file} does not list the images of the published split"
-                    problems.append(Problem(what, aside))
+            problems.append(
+                Problem(what, lift or (place.command if automatic else place.advice(part)))
+            )
+        problems += [Problem(what, fix) for what, fix in place.damaged(part)]
     return problems
-
-
-def _prepare(stem: str, data: Path) -> str:
-    return f"python -m tools.prepare_data {stem} --data {quote(str(data))}"
 
 
 def _some(values: Sequence[Any]) -> str:
@@ -345,6 +367,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     data = args.data.expanduser()
     try:
+        if data.is_file():
+            raise UserError(f"--data {data} is a file, expected the folder of the datasets")
         own = [name for name in args.datasets if ":" in name]
         names = [name for name in args.datasets if ":" not in name]
         known = list(known_datasets())
@@ -359,7 +383,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{gap}not in {data}: {', '.join(absent)}")
             wanted = [name for name in absent if name in SOURCES]
             if args.datasets and wanted:
-                print(f"  fix: {_prepare(' '.join(wanted), data)}")
+                print(f"  fix: {prepare_command(' '.join(wanted), data)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

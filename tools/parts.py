@@ -63,11 +63,6 @@ class Part:
         return self.images.folder if self.images else posixpath.commonpath(self.files)
 
     @property
-    def is_split(self) -> bool:
-        """Whether the part is a split file of CoOp."""
-        return self.file.startswith("split_zhou_")
-
-    @property
     def only_by_hand(self) -> bool:
         """Whether it has no address."""
         return not self.urls and self.how != "flower_names"
@@ -76,6 +71,11 @@ class Part:
     def copies(self) -> int:
         """How many times its size the download takes on the disk, unpacking included."""
         return 1 if self.how == "file" else 3 if self.inner else 2
+
+
+def is_split(name: str) -> bool:
+    """Whether a file name is that of a split file of CoOp."""
+    return name.startswith("split_zhou_")
 
 
 @dataclass(frozen=True)

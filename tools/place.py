@@ -1,4 +1,4 @@
-"""A dataset on the disk: what is missing, and how a download becomes it.
+"""A dataset on the disk: what is missing or damaged, and how a download becomes it.
 
 Nothing that is there is overwritten or deleted: a download is unpacked beside its place, and only
 what is missing moves in.
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from shlex import quote
 
@@ -20,9 +21,9 @@ from datasets.files import is_image
 from datasets.imagenet import read_classnames
 from datasets.splits import read_split
 from tools import imagenet_archives, unpack
-from tools.download import check_digest, check_space, fetch, in_bytes
+from tools.download import DamagedError, check_digest, check_space, fetch, in_bytes
 from tools.imagenet_archives import is_flat
-from tools.parts import Part, Source
+from tools.parts import Part, Source, is_split
 
 DOWNLOADS = "downloads"  # folder below DATA; archives stay there
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -57,10 +58,22 @@ class Place:
         """Folder of its archives: downloaded, or put there by the user."""
         return self.data / DOWNLOADS / self.stem
 
+    def small_files(self, part: Part) -> list[Path]:
+        """Files that the reader takes: those of a part, or those that stand for them."""
+        own = [self.folder / name for name in part.files]
+        instead = self._instead(part)
+        complete = bool(instead) and all(path.is_file() for path in instead)
+        # a split file goes before annotations, and own files before those of others
+        first = any(is_split(path.name) for path in instead)
+        return instead if complete and (first or not all(path.is_file() for path in own)) else own
+
+    def _instead(self, part: Part) -> list[Path]:
+        return [Path(os.path.normpath(self.folder / name)) for name in part.instead]
+
     def missing(self, part: Part) -> list[str]:
         """What of a part is not there, in words; empty when it is complete."""
         folder = self.folder
-        instead = [Path(os.path.normpath(folder / name)) for name in part.instead]
+        instead = self._instead(part)
         if instead and all(path.is_file() for path in instead):
             return []
         lacking = [f"{name} is not there" for name in part.files if not (folder / name).is_file()]
@@ -72,6 +85,31 @@ class Place:
                     line += " in class folders: they lie side by side"
                 lacking.append(line)
         return lacking
+
+    def damaged(self, part: Part) -> list[tuple[str, str]]:
+        """Small files of a part that are there but cannot be used: what is wrong, and a fix."""
+        used = (path for path in self.small_files(part) if path.is_file())
+        reasons = ((path, self._why_damaged(part, path)) for path in used)
+        return [
+            (f"{path.name} is there but damaged ({why})", self.replace_command(path))
+            for path, why in reasons
+            if why
+        ]
+
+    def has(self, part: Part) -> bool:
+        """Whether a part is complete, and none of its small files is damaged."""
+        return not self.missing(part) and not self.damaged(part)
+
+    @property
+    def command(self) -> str:
+        """The command that prepares the dataset."""
+        return prepare_command(self.stem, self.data)
+
+    def replace_command(self, path: Path) -> str:
+        """The command that moves a damaged file away, to a free name, and gets a good one."""
+        names = (Path(f"{path}.damaged{number or ''}") for number in count())
+        aside = next(name for name in names if not os.path.lexists(name))
+        return f"mv {quote(str(path))} {quote(str(aside))} && {self.command}"
 
     def find_download(self, file: str) -> Path | None:
         """A download that is there: of an earlier run, or put there by the user."""
@@ -96,7 +134,7 @@ class Place:
                 if part.images and name == part.images.folder:
                     there = count_images(place, part.images.depths) >= part.images.count
                 else:
-                    there = place.is_file()
+                    there = place.is_file() and not self._why_damaged(part, place)
                 if there:
                     found.append((name, place))
                     break
@@ -143,12 +181,16 @@ class Place:
 
         Raises:
             ByHand: there is no address, and the user has not put the file there yet.
-            UserError: the download failed, is damaged or does not have what it should have.
+            UserError: the download failed, is damaged or does not have what it should have; or a
+                small file that is there is damaged.
         """
         for name, place in self.linkable(part):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).symlink_to(os.path.relpath(place, (self.folder / name).parent))
             say(f"{name}: linked to {place}")
+        damaged = self.damaged(part)
+        if damaged:
+            raise UserError(describe(damaged))
         if not self.missing(part) and not (repair and part.images):
             return
         lift = self.lift_command(part)
@@ -196,7 +238,9 @@ class Place:
     def _put(self, part: Part, path: Path, say: Say) -> None:
         """Bring the content of a download to its place."""
         if part.how == "file":
-            self._check_content(part, path)
+            why = self._why_damaged(part, path)
+            if why:
+                raise UserError(f"{why}: delete it, and get it from {part.by_hand}")
             _copy(path, self.folder / part.files[0])
             return
         say(f"{part.title}: unpacking {path.name}")
@@ -213,35 +257,38 @@ class Place:
                 unpack.unpack(path, draft, inner=part.inner)
                 unpack.move(draft, part.moves, self.folder, path.name)
 
-    def _check_content(self, part: Part, path: Path) -> None:
-        """Refuse a list that is not what its name says.
-
-        Raises:
-            UserError: what is wrong with it, and where a good one is.
-        """
-        again = f"delete it, and get it from {part.by_hand}"
+    def _why_damaged(self, part: Part, path: Path) -> str:
+        """Why a small file is not what its name says, as far as that can be told; "" if it is."""
         try:
-            if part.is_split:
-                if self.is_published(path) is False:
-                    raise UserError(
-                        f"{path} does not list the images of the published split: {again}"
-                    )
-            elif part.file == "classnames.txt":
+            if part.how == "file" and path.name == part.file:
+                check_digest(path, part.digest)
+            if is_split(path.name):
+                split = read_split(path, self.folder)
+                if is_published(self.source.reader, split) is False:
+                    return f"{path} does not list the images of the published split"
+            elif path.name == "classnames.txt":
                 wnids = list(read_classnames(path))
                 if len(wnids) != 1000 or wnids != sorted(wnids):
-                    raise UserError(
-                        f"{path} has {len(wnids)} classes, expected 1000, sorted by wnid: {again}"
-                    )
-        except DatasetError as error:
-            raise UserError(f"{error}: {again}") from None
+                    return f"{path} has {len(wnids)} classes, expected 1000, sorted by wnid"
+            elif path.name == "cat_to_name.json":
+                json.loads(path.read_text(encoding="utf-8-sig"))
+        except (DatasetError, DamagedError) as error:
+            return str(error)
+        except (ValueError, RecursionError) as error:
+            return f"{path} is not valid JSON: {error}"
+        except OSError as error:
+            return f"cannot read {path} ({error.strerror})"
+        return ""
 
-    def is_published(self, path: Path) -> bool | None:
-        """Whether a split file has the published lists; None if they are not known.
 
-        Raises:
-            DatasetError: it is no split file.
-        """
-        return is_published(self.source.reader, read_split(path, self.folder))
+def prepare_command(stems: str, data: Path) -> str:
+    """The command that prepares some datasets."""
+    return f"python -m tools.prepare_data {stems} --data {quote(str(data))}"
+
+
+def describe(damaged: list[tuple[str, str]]) -> str:
+    """What to do about damaged files, in a line."""
+    return "; ".join(f"{what}: move it away: {fix}" for what, fix in damaged)
 
 
 def count_images(folder: Path, depths: tuple[int, ...]) -> int:

@@ -27,7 +27,7 @@ from dassl.utils import UserError
 from tools.config import REPOSITORY
 from tools.download import check_space, in_bytes
 from tools.parts import Part, Source
-from tools.place import DOWNLOADS, Place
+from tools.place import DOWNLOADS, Place, describe
 from tools.sources import SOURCES
 
 # the embedded world makes itself
@@ -51,7 +51,7 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
     place = Place(stem, SOURCES[stem], data)
     print(f"{stem} -> {place.folder}")
     parts = place.source.parts
-    todo = [part for part in parts if (repair and part.images) or place.missing(part)]
+    todo = [part for part in parts if (repair and part.images) or not place.has(part)]
     for part in parts:
         if part not in todo:
             _say(f"{part.title}: is there")
@@ -82,10 +82,20 @@ def plan(stem: str, data: Path) -> list[str]:
     return [f"{part.title}: {_step(place, part)}" for part in place.source.parts]
 
 
+def damaged_parts(stem: str, data: Path) -> list[str]:
+    """Parts with damaged files, which no preparation mends, a line for each."""
+    place = Place(stem, SOURCES[stem], data)
+    found = ((part.title, place.damaged(part)) for part in place.source.parts)
+    return [f"{stem}, {title}: {describe(damaged)}" for title, damaged in found if damaged]
+
+
 def _step(place: Place, part: Part) -> str:
     """What `prepare` would do for a part."""
     links = [str(path) for _, path in place.linkable(part)]
     path = place.find_download(part.file)
+    damaged = place.damaged(part)
+    if damaged:
+        return f"BY HAND: {describe(damaged)}"
     if not place.missing(part):
         return "is there"
     if links:
@@ -106,7 +116,7 @@ def overview(data: Path) -> str:
     rows = []
     for stem, source in SOURCES.items():
         place, parts = Place(stem, source, data), source.parts
-        there = sum(not place.missing(part) for part in parts)
+        there = sum(place.has(part) for part in parts)
         known = all(part.size or part.how != "archive" for part in parts)
         rows.append(
             [
@@ -203,6 +213,7 @@ def run(datasets: Sequence[str], data: Path, dry_run: bool = False, repair: bool
         if dry_run:
             print(f"{stem} -> {data / SOURCES[stem].folder}")
             print("".join(f"  {line}\n" for line in plan(stem, data)), end="")
+            undone += damaged_parts(stem, data)
             continue
         try:
             undone += prepare(stem, data, repair)

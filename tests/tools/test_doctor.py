@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -264,10 +265,77 @@ def test_an_edited_split_file_is_told_from_the_published_one(toy, monkeypatch):
     edit(toy, lambda lists: lists["train"].reverse())
     assert problems(toy) == [
         (
-            "split_zhou_Toy.json does not list the images of the published split",
-            f"mv {path} {path}.other && {command(toy)}",
+            f"split_zhou_Toy.json is there but damaged ({path} does not list the images of the "
+            "published split)",
+            f"mv {path} {path}.damaged && {command(toy)}",
         )
     ]
+
+
+def test_a_damaged_split_file_is_told_once_with_its_fix(tmp_path):
+    path = tmp_path / "caltech-101/split_zhou_Caltech101.json"
+    (path.parent / "101_ObjectCategories").mkdir(parents=True)
+    path.write_text("{")
+    images, split = check("caltech101", tmp_path).problems
+    assert images.what == "101_ObjectCategories has 0 of 8,242 images"
+    told = f"split_zhou_Caltech101.json is there but damaged ({path} is not valid JSON: "
+    assert split.what.startswith(told)
+    prepare = f"python -m tools.prepare_data caltech101 --data {tmp_path}"
+    assert (images.fix, split.fix) == (prepare, f"mv {path} {path}.damaged && {prepare}")
+
+
+def test_annotations_that_the_reader_refuses_get_a_fix(capsys, tmp_path, monkeypatch):
+    source = SOURCES["fgvc_aircraft"]
+    part = replace(source.parts[0], images=Images("images", 1, (0,)))
+    monkeypatch.setitem(SOURCES, "fgvc_aircraft", replace(source, parts=(part,)))
+    folder = tmp_path / "fgvc_aircraft"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images/0000001.jpg").write_bytes(picture())
+    for name in part.files:
+        (folder / name).write_bytes(b"\xff")
+    report = check("fgvc_aircraft", tmp_path)
+    path = folder / "variants.txt"
+    assert [problem.fix for problem in report.problems] == [
+        f"mv {path} {path}.damaged && python -m tools.prepare_data fgvc_aircraft --data {tmp_path}"
+    ]
+
+
+def test_a_damaged_file_of_flowers_has_its_fix(capsys, tmp_path):
+    path = tmp_path / "oxford_flowers/imagelabels.mat"
+    path.parent.mkdir()
+    path.write_bytes(b"junk")
+    shown = run(capsys, "oxford_flowers", "--data", str(tmp_path), code=1)
+    told = "  - imagelabels.mat is there but damaged (imagelabels.mat is damaged, or another file: "
+    fix = f"mv {path} {path}.damaged && python -m tools.prepare_data oxford_flowers "
+    assert told in shown
+    assert f"\n    fix: {fix}--data {tmp_path}\n" in shown
+
+
+def test_a_dataset_at_the_place_of_another_tool_gets_the_link(capsys, tmp_path):
+    found, wanted = tmp_path / "food101", tmp_path / "food-101"
+    found.mkdir()
+    shown = run(capsys, "food101", "--data", str(tmp_path), code=1)
+    assert f"\n  - there is no {wanted}, but {found} is there\n" in shown
+    assert shown.endswith(f"\n    fix: ln -s {found} {wanted}\n")
+
+
+def test_a_link_that_leads_nowhere_is_told(capsys, tmp_path):
+    path = tmp_path / "ucf101"
+    path.symlink_to("/disk/gone")
+    shown = run(capsys, "ucf101", "--data", str(tmp_path), code=1)
+    assert f"\n  - {path} is a link to /disk/gone, which is not there\n    fix: let it " in shown
+    fix = f"rm {path} && python -m tools.prepare_data ucf101 --data {tmp_path}\n"
+    assert shown.endswith(f" or remove it: {fix}")
+
+
+def test_a_file_where_a_folder_is_expected_is_told(capsys, tmp_path):
+    path = tmp_path / "dtd"
+    path.write_text("")
+    shown = run(capsys, "dtd", "--data", str(tmp_path), code=1)
+    fix = f"mv {path} {path}.damaged && python -m tools.prepare_data dtd --data {tmp_path}"
+    assert shown.endswith(f"  - {path} is a file, expected a folder\n    fix: {fix}\n")
+    shown = run(capsys, "dtd", "--data", str(path), code=1)
+    assert shown == f"error: --data {path} is a file, expected the folder of the datasets\n"
 
 
 def test_images_one_folder_too_deep_get_the_command_that_lifts_them(toy):

@@ -27,6 +27,7 @@ from datasets.splits import PARTS
 from tests.tools.archives import make, make_tar, picture
 from tests.tools.local_server import File, serving
 from tools import doctor, download, place, prepare_data
+from tools.parts import is_split
 from tools.place import DEVKIT, count_images
 from tools.prepare_data import main
 from tools.sources import SOURCES
@@ -426,6 +427,70 @@ def test_a_list_with_another_content_does_not_move_in(
     assert not (tmp_path / SOURCES[stem].folder / file).exists()
 
 
+@pytest.mark.parametrize(
+    ("stem", "file", "content", "why"),
+    [
+        ("dtd", "split_zhou_DescribableTextures.json", b"{", "{} is not valid JSON: "),
+        (
+            "dtd",
+            "split_zhou_DescribableTextures.json",
+            json.dumps(SPLIT | {"val": []}).encode(),
+            "{} does not list the images of the published split)",
+        ),
+        ("oxford_flowers", "imagelabels.mat", b"junk", "imagelabels.mat is damaged, or another"),
+        ("oxford_flowers", "cat_to_name.json", b"\xff", "{} is not valid JSON: "),
+        ("imagenet_a", "classnames.txt", b"junk\n", "{}, line 1: expected `<wnid> <name>`, "),
+    ],
+)
+def test_a_small_file_that_is_damaged_is_told_and_kept_until_it_is_moved_away(
+    server, capsys, tmp_path, stem, file, content, why
+):
+    run(capsys, stem, "--data", str(tmp_path))
+    path = tmp_path / SOURCES[stem].folder / file
+    good = path.read_bytes()
+    path.write_bytes(content)
+    before = tree(tmp_path)
+    command = f"python -m tools.prepare_data {stem} --data {tmp_path}"
+    for flag in ((), ("--dry-run",), ("--repair",)):
+        shown = run(capsys, stem, "--data", str(tmp_path), *flag, code=1)
+        told = shown.partition("error: left undone:\n")[2]
+        assert told.startswith(
+            f"  - {stem}, {file}: {file} is there but damaged ({why.format(path)}"
+        )
+        assert told.endswith(f"): move it away: mv {path} {path}.damaged && {command}\n")
+        assert f"  {file}: is there\n" not in shown
+        assert tree(tmp_path) == before
+    path.rename(f"{path}.damaged")
+    run(capsys, stem, "--data", str(tmp_path))
+    assert path.read_bytes() == good
+    path.write_bytes(content)  # once more: what was moved away stays
+    shown = run(capsys, stem, "--data", str(tmp_path), code=1)
+    assert f"mv {path} {path}.damaged1 && " in shown
+
+
+def test_a_damaged_file_that_stands_for_another_is_told(server, capsys, tmp_path):
+    (tmp_path / "imagenet").mkdir()
+    names = tmp_path / "imagenet/classnames.txt"
+    names.write_text("junk\n")
+    shown = run(capsys, "imagenet_a", "--data", str(tmp_path), code=1)
+    assert f": move it away: mv {names} {names}.damaged && python -m tools.prepare_data" in shown
+    (tmp_path / "imagenet-adversarial/classnames.txt").write_bytes(CLASSNAMES)  # goes first
+    run(capsys, "imagenet_a", "--data", str(tmp_path))
+    split = tmp_path / "oxford_flowers/split_zhou_OxfordFlowers.json"
+    split.parent.mkdir()
+    split.write_bytes(SPLIT_JSON)
+    (split.parent / "imagelabels.mat").write_bytes(b"nobody reads it beside a split file")
+    run(capsys, "oxford_flowers", "--data", str(tmp_path))
+
+
+def test_a_damaged_file_of_another_tool_is_not_linked(server, capsys, tmp_path):
+    (tmp_path / "food101").mkdir()
+    (tmp_path / "food101/split_zhou_Food101.json").write_text("{")
+    run(capsys, "food101", "--data", str(tmp_path))
+    path = tmp_path / "food-101/split_zhou_Food101.json"
+    assert (path.is_symlink(), path.read_bytes()) == (False, SPLIT_JSON)
+
+
 def test_an_archive_with_too_few_images_is_not_called_complete(server, capsys, tmp_path):
     server.files["/imagenet_r/imagenet-r.tar"].body = make_tar({"imagenet-r/n00000000/0.jpg": b"1"})
     shown = run(capsys, "imagenet_r", "--data", str(tmp_path), code=1)
@@ -718,7 +783,7 @@ def test_a_source_fits_its_reader(stem):
     _, *published = COUNTS[source.reader]
     images = sum(part.images.count for part in source.parts if part.images)
     assert images == sum(number or 0 for number in published)
-    splits = [part.file for part in source.parts if part.is_split]
+    splits = [part.file for part in source.parts if is_split(part.file)]
     assert splits in ([], [f"split_zhou_{source.reader}.json"])
     reader = DATASET_REGISTRY.get(source.reader)
     places = {f"images/{part}" for part in ("train", "val")}
