@@ -246,7 +246,7 @@ def _request(url: str, partial: _Partial) -> Any:
     except urllib.error.URLError as error:
         if not isinstance(error.reason, socket.gaierror):
             raise
-        reason = f"its host is not found ({_reason(error)}): is this machine offline?"
+        reason = f"its host is not found ({_reason(error)}); this machine may be offline"
         _unknown_hosts[host] = reason
         raise _GiveUp(reason) from None
 

@@ -274,7 +274,9 @@ def test_a_host_that_is_not_found_is_looked_up_once(server, tmp_path, pauses, mo
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     monkeypatch.setattr(download, "_unknown_hosts", {})
-    reason = r"its host is not found \(Temporary failure in name resolution\): is this machine off"
+    reason = (
+        r"its host is not found \(Temporary failure in name resolution\); this machine may be off"
+    )
     for name in ("a.zip", "b.zip"):
         with pytest.raises(UserError, match=f"^http://one.example/{name}: {reason}"):
             fetch([f"http://one.example/{name}"], tmp_path / name)
