@@ -127,7 +127,8 @@ def _average_over(row: PublishedRow, datasets: Sequence[str]) -> PublishedRow:
     """The row with its average over these datasets, as far as it has their figures."""
     figures = {name: cell for name, cell in row.figures.items() if name != AVERAGE}
     cells = [figures.get(name, {}) for name in datasets]
-    measures = [m for m in cells[0] if m != H and all(m in cell for cell in cells)]
+    first = cells[0] if cells else {}  # none: only the source has been tested
+    measures = [m for m in first if m != H and all(m in cell for cell in cells)]
     average = {measure: fmean(cell[measure] for cell in cells) for measure in measures}
     if average.keys() == {"base", "new"}:
         average[H] = harmonic_mean(average["base"], average["new"])

@@ -418,6 +418,19 @@ def test_rows_of_transfer_are_for_the_papers_source_only(tmp_path, capsys):
     assert row.split()[-4:] == ["71.51", "41.92", "46.39", f"{(41.92 + 46.39) / 2:.2f}"]
 
 
+@pytest.mark.parametrize("protocol", ["xd", "dg"])
+def test_the_source_alone_stands_beside_the_papers(tmp_path, capsys, protocol):
+    write_result(tmp_path, 71.0, protocol=protocol, dataset="ImageNet", config="vit_b16")
+    lines = shown(capsys, tmp_path, "--published", "coop").splitlines()
+    assert [line.split() for line in (lines[2], *lines[4:7])] == [
+        ["method", "config", "shots", "seeds", "ImageNet"],
+        ["CoOp", "paper", "[1]", "16", "71.51"],
+        ["CoOp", "vit_b16", "16", "1", "71.00"],
+        ["CoOp", "vit_b16", "minus", "[1]", "16", "-0.51"],
+    ]
+    assert "average" not in "".join(lines[:8])
+
+
 def test_an_unknown_published_row_is_refused_with_a_guess(tmp_path, capsys):
     world(tmp_path)
     message = refused(capsys, tmp_path, "--published", "kgcop")
