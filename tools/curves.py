@@ -66,12 +66,16 @@ class _Point:
     def pool(self) -> tuple[str, int | None]:
         """Family of the pool (its name without numbers) and K; in any of its datasets."""
         named = [str(value) for key, value in self.rest.items() if key.endswith(".POOL")]
-        teachers = [value for key, value in self.rest.items() if key.endswith(".NUM_TEACHERS")]
+        teachers = [
+            value
+            for key, value in self.rest.items()
+            if key.endswith(".NUM_TEACHERS") and isinstance(value, int)
+        ]
         return re.sub(r"\d", "", Path(named[0]).stem) if named else "", next(iter(teachers), None)
 
     def prompts(self) -> tuple[str, ...]:
         """Digests of the pool, of each dataset."""
-        return tuple(v for key, v in sorted(self.rest.items()) if key.endswith("POOL_DIGEST"))
+        return tuple(str(v) for key, v in sorted(self.rest.items()) if key.endswith("POOL_DIGEST"))
 
     def key(self, without: tuple[str, ...] = ()) -> str:
         """The same for rows that differ in the knob, and in what is left out here, only."""
@@ -147,16 +151,16 @@ def _split(
     """Value of the knob in a row, and all other settings; no value if datasets differ in it."""
     if knob is SHOTS:  # rows of one configuration: epochs may well follow the shots
         return row.shots, {"config": row.config}
-    values, rest = set(), {}
+    values, rest = [], {}
     for test in summary.tests:
         if test.row != row or dataset not in (AVERAGE, test.dataset):
             continue
         for key, value in (test.found.get("settings") or {}).items():
             if _is(key, knob.key):
-                values.add(value)
+                values.append(value)
             elif key not in _NOT_COMPARED:
                 rest[f"{test.dataset}: {key}" if dataset == AVERAGE else key] = value
-    value = values.pop() if len(values) == 1 else None
+    value = values[0] if values and all(v == values[0] for v in values) else None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return (value if number else None), rest
 

@@ -234,7 +234,7 @@ def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]
 def _place(row: Row) -> tuple[object, ...]:
     """Order of rows; numbers in labels count as numbers (k6 before k12)."""
     parts = re.split(r"(\d+)", row.config)
-    label = [int(part) if part.isdigit() else part for part in parts]
+    label = [int(part) if part.isdecimal() else part for part in parts]
     return row.learns, row.method, label, row.shots
 
 

@@ -14,6 +14,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from dassl.utils import UserError
@@ -28,6 +29,18 @@ RUN_COLUMNS = (
     *("protocol", "source", "dataset", "method", "config", "shots", "seed", "classes"),
     *("accuracy", "macro_f1", "correct", "total", "epoch", "seconds", "config_hash", "folder"),
 )
+# what a run writes under a key of results.json: types, and the same in words
+_EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
+    "accuracy": ((int, float), "a number from 0 to 100"),
+    **dict.fromkeys(("shots", "seed"), ((int,), "a whole number")),
+    **dict.fromkeys(("dataset", "trainer", "classes"), ((str,), "a text")),
+    **dict.fromkeys(
+        ("protocol", "source", "config", "config_hash", "checkpoint", "data"),
+        ((str, NoneType), "a text or null"),
+    ),
+    "seconds": ((dict,), "a table of numbers"),
+    "settings": ((dict, NoneType), "a table or null"),
+}
 
 
 def find_results(folder: Path) -> list[dict[str, Any]]:
@@ -60,17 +73,26 @@ def collect(folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def _check_values(path: Path, found: Mapping[str, Any]) -> None:
-    """Refuse values that no run writes."""
-    kinds: dict[str, tuple[type, ...]] = {"accuracy": (int, float), "shots": (int,), "seed": (int,)}
-    kinds |= dict.fromkeys(("dataset", "trainer", "classes"), (str,))
-    for key, kind in kinds.items():
+    """Refuse values that no run writes; keys that older files lack are checked where they are."""
+    for key, (kinds, expected) in _EXPECTED.items():
+        if key not in found:
+            continue
         value = found[key]
-        sound = isinstance(value, kind) and not isinstance(value, bool)
-        if not sound or (key == "accuracy" and not 0 <= found[key] <= 100):
+        sound = _is(value, kinds)
+        if key == "accuracy":
+            sound = sound and 0 <= value <= 100
+        elif key == "seconds":
+            sound = sound and all(_is(part, (int, float, NoneType)) for part in value.values())
+        if not sound:
             raise UserError(
-                f"{path} is not the results of a run ({key} is {value!r}): move it away, and run "
-                "the command again"
+                f"{path} is not the results of a run ({key} is {value!r}, expected {expected}): "
+                "move it away, and run the command again"
             )
+
+
+def _is(value: object, kinds: tuple[type, ...]) -> bool:
+    """As isinstance, but true and false are no numbers."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def base2new_table(results: Iterable[Mapping[str, Any]]) -> str:

@@ -281,3 +281,14 @@ def test_results_without_settings_still_have_curves_over_shots(tmp_path):
         path.write_text(json.dumps(found))
     assert list(only_curve(tmp_path, SHOTS).points) == [1, 4]
     assert curves(summary_of(tmp_path), KNOB["alpha"], "Shapes") == []
+
+
+@pytest.mark.parametrize("key", ["POOL_SIZE", "POOL_DIGEST", "TRAINER.MOPD.NUM_TEACHERS"])
+def test_a_setting_of_another_kind_is_no_point_and_no_traceback(tmp_path, capsys, key):
+    for h, tag in ((4, "h4"), (8, "h8")):
+        write_run(tmp_path / "runs", tag, mopd(h) | {key: ["x"]})
+    if key == "POOL_SIZE":
+        assert "nothing to plot" in refused(capsys, tmp_path / "runs", "--out", tmp_path / "plots")
+    else:
+        main([str(tmp_path / "runs"), "--out", str(tmp_path / "plots")])
+        assert "base2new_Shapes_pool_size.png" in written(tmp_path / "plots")

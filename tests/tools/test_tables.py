@@ -154,6 +154,13 @@ def test_numbers_in_labels_count_as_numbers(tmp_path, capsys):
     ]
 
 
+def test_a_digit_that_is_no_number_is_part_of_a_label(tmp_path, capsys):
+    for tag in ("2", "\N{SUPERSCRIPT TWO}"):
+        write_base2new(tmp_path, 60.0, 50.0, config=tag)
+    rows = csv_rows(shown(capsys, tmp_path, "--format", "csv"))
+    assert list(dict.fromkeys(r["config"] for r in rows)) == ["2", "\N{SUPERSCRIPT TWO}"]
+
+
 def test_an_average_over_unequal_seeds_has_no_spread(tmp_path, capsys):
     world(tmp_path)
     write_base2new(tmp_path, 66.0, 50.0, dataset="Digits", seed=3)
@@ -314,19 +321,40 @@ def test_out_writes_the_file_and_prints_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"accuracy": "60"}, "accuracy is '60'"),
-        ({"accuracy": 160.0}, "accuracy is 160.0"),
-        ({"accuracy": math.nan}, "accuracy is nan"),
-        ({"seed": None}, "seed is None"),
-        ({"shots": True}, "shots is True"),
-        ({"dataset": 3}, "dataset is 3"),
+        ({"accuracy": "60"}, "accuracy is '60', expected a number from 0 to 100"),
+        ({"accuracy": 160.0}, "accuracy is 160.0, expected a number from 0 to 100"),
+        ({"accuracy": math.nan}, "accuracy is nan, expected a number from 0 to 100"),
+        ({"seed": None}, "seed is None, expected a whole number"),
+        ({"shots": True}, "shots is True, expected a whole number"),
+        ({"dataset": 3}, "dataset is 3, expected a text"),
+        ({"config": 5}, "config is 5, expected a text or null"),
+        ({"protocol": [1]}, "protocol is [1], expected a text or null"),
+        ({"config_hash": [1]}, "config_hash is [1], expected a text or null"),
+        ({"checkpoint": {}}, "checkpoint is {}, expected a text or null"),
+        ({"protocol": "xd", "source": 3}, "source is 3, expected a text or null"),
+        ({"data": [1]}, "data is [1], expected a text or null"),
+        ({"seconds": None}, "seconds is None, expected a table of numbers"),
+        ({"seconds": {"total": "x"}}, "seconds is {'total': 'x'}, expected a table of numbers"),
+        ({"settings": "x"}, "settings is 'x', expected a table or null"),
     ],
 )
-def test_values_that_no_run_writes_are_refused(tmp_path, capsys, change, message):
+@pytest.mark.parametrize("style", [(), ("--runs",)])
+def test_values_that_no_run_writes_are_refused(tmp_path, capsys, change, message, style):
     path = write_result(tmp_path, 60.0)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     expected = f"{path} is not the results of a run ({message}): move it away"
-    assert refused(capsys, tmp_path).startswith(expected)
+    assert refused(capsys, tmp_path, *style).startswith(expected)
+
+
+def test_a_file_without_the_keys_that_came_later_is_shown(tmp_path, capsys):
+    later = ("protocol", "source", "config", "config_hash", "data", "seconds", "settings")
+    for classes in ("base", "new"):
+        path = write_result(tmp_path, 60.0, classes=classes)
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps({key: found[key] for key in found if key not in later}))
+    names = ["Shapes", "CoOp", "embedded", "16", "1"]
+    row = shown(capsys, tmp_path, "--runs").splitlines()[2]
+    assert row.split() == [*names, "60.00", "60.00", "60.00", "-"]
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path, capsys):
