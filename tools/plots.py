@@ -168,7 +168,7 @@ def _draw_gains(panel: Axes, found: Mapping[str, float | None], partial: Sequenc
         panel.barh(place, gain, height=0.7, color=colour)
         side = "left" if gain >= 0 else "right"
         offset = (3 if gain >= 0 else -3, 0)
-        shown = f"{gain:+.2f}".replace("-", "\N{MINUS SIGN}")
+        shown = f"{gain:+z.2f}".replace("-", "\N{MINUS SIGN}")
         panel.annotate(
             shown, (gain, place), offset, textcoords="offset points",
             ha=side, va="center", fontsize=10,

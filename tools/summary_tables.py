@@ -227,7 +227,8 @@ def _published_notes(summary: Summary, chosen: Sequence[PublishedRow]) -> list[s
     if unknown:
         notes.append(f"no published figures for {', '.join(unknown)}")
     known = paper_datasets(summary.protocol)
-    if frozenset(summary.averaged) != known and any(AVERAGE in p.figures for p in chosen):
+    averaged = AVERAGE in shown_datasets(summary) and any(AVERAGE in p.figures for p in chosen)
+    if averaged and frozenset(summary.averaged) != known:
         notes.append(OTHER_AVERAGE.format(known=len(known), count=len(summary.averaged)))
     if not chosen:
         return notes

@@ -31,7 +31,7 @@ class Percent:
 
     def show(self, style: str) -> str:
         """The figure in the style's own plus-minus sign."""
-        mean = f"{self.mean:+.2f}" if self.signed else f"{self.mean:.2f}"
+        mean = f"{self.mean:+z.2f}" if self.signed else f"{self.mean:.2f}"  # z: no "-0.00"
         return mean if self.spread is None else f"{mean}{_PLUS_MINUS[style]}{self.spread:.2f}"
 
 

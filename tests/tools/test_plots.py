@@ -224,6 +224,16 @@ def test_gains_are_sorted_with_the_average_below_and_missing_ones_named(tmp_path
     assert [text.get_text().strip() for text in new.texts][-2:] == ["missing", "missing"]
 
 
+def test_a_gain_that_rounds_to_zero_has_no_minus(tmp_path):
+    for dataset in ("Shapes", "Digits"):
+        write_base2new(tmp_path, 60.0, 50.0, dataset=dataset)
+        write_base2new(tmp_path, 59.999, 49.0, dataset=dataset, trainer="MoPD")
+    summary = summary_of(tmp_path)
+    base, new, _ = gain_figure(summary, summary.rows[1], summary.rows[0]).axes
+    assert [text.get_text() for text in base.texts] == ["+0.00"] * 3
+    assert [text.get_text() for text in new.texts] == ["\N{MINUS SIGN}1.00"] * 3
+
+
 @pytest.mark.parametrize("losses", [False, True])
 def test_numbers_beside_bars_stay_within_their_panel(tmp_path, losses):
     if losses:  # and one that is exactly zero

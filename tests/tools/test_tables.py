@@ -385,6 +385,14 @@ def test_published_rows_stand_beside_ours_with_the_difference(tmp_path, capsys):
     notes = " ".join(" ".join(lines[8:]).split())
     assert "[1] coop_kgcoop_paper_rerun: CoOp, run again in the KgCoOp paper; average read" in notes
     assert "[2] coop: CoOp, figures of the CoCoOp paper; read in the source; source: git" in notes
+    assert "average of the papers' rows" not in notes  # one dataset has no average
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus(tmp_path, capsys):
+    write_base2new(tmp_path, 92.189, 54.741, dataset="EuroSAT", config="vit_b16")
+    row = shown(capsys, tmp_path, "--published", "coop").splitlines()[6]
+    assert row.split()[:4] == ["CoOp", "vit_b16", "minus", "[1]"]
+    assert row.split()[5:7] == ["+0.00", "+0.00"]
 
 
 def test_the_row_that_is_asked_for_is_the_one_that_is_compared(tmp_path, capsys):
