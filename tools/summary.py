@@ -299,7 +299,7 @@ def _doubled(tests: list[Test]) -> list[str]:
 
 
 def _other_settings(tests: list[Test]) -> list[str]:
-    """Seeds, or base and new, that were not made with the same settings or the same weights."""
+    """Seeds, or base and new, that were not made with the same settings, weights or images."""
     problems = []
     by_hash = {test.found.get("config_hash"): test for test in tests}
     if len(by_hash) > 1:
@@ -311,6 +311,20 @@ def _other_settings(tests: list[Test]) -> list[str]:
     for seed in sorted({test.seed for test in tests}):
         if len({test.found.get("checkpoint") for test in tests if test.seed == seed}) > 1:
             problems.append(f"base and new of seed {seed} from different checkpoints")
+    return problems + _other_data(tests)
+
+
+def _other_data(tests: list[Test]) -> list[str]:
+    """Seeds of one test that were not on the same images; older files do not tell theirs."""
+    problems = []
+    for classes in sorted({test.classes for test in tests}):
+        seeds: dict[str, set[int]] = defaultdict(set)
+        for test in tests:
+            if test.classes == classes and test.found.get("data"):
+                seeds[test.found["data"]].add(test.seed)
+        if len(seeds) > 1:
+            named = " / ".join(map(seed_list, seeds.values()))
+            problems.append(f"{classes} of {named} tested on different images or labels (data)")
     return problems
 
 

@@ -182,6 +182,47 @@ def test_seeds_with_other_settings_are_not_averaged(tmp_path, capsys):
     )
 
 
+def write_data(output: Path, digests: dict[int, dict[str, str]]) -> None:
+    """Runs of base2new by seed, with the digest of what each half was tested on."""
+    for seed, halves in digests.items():
+        for classes in ("base", "new"):
+            more = {"data": halves[classes]} if classes in halves else {}
+            write_result(output, 60.0 + seed, classes=classes, seed=seed, **more)
+
+
+def test_seeds_that_were_tested_on_other_images_are_not_averaged(tmp_path, capsys):
+    first = {"base": "a" * 12, "new": "b" * 12}
+    write_data(tmp_path, {1: first, 2: first, 3: {"base": "a" * 12, "new": "c" * 12}})
+    (row,) = {
+        (r["mean"], r["spread"], r["problem"])
+        for r in csv_rows(shown(capsys, tmp_path, "--format", "csv"))
+    }
+    problem = "new of seeds 1, 2 / seed 3 tested on different images or labels (data)"
+    assert row == ("", "", problem)
+    text = " ".join(shown(capsys, tmp_path).split())
+    assert text.endswith(f"missing for CoOp embedded, 16 shots: Shapes {problem}")
+
+
+def test_other_images_of_a_target_leave_it_and_the_average_empty(tmp_path, capsys):
+    for seed in (1, 2):
+        given = {"protocol": "xd", "seed": seed}
+        write_result(tmp_path, 70.0, dataset="ImageNet", data="a" * 12, **given)
+        for dataset, data in (("EuroSAT", f"{seed}" * 12), ("DescribableTextures", "d" * 12)):
+            write_result(tmp_path, 40.0, dataset=dataset, source="ImageNet", data=data, **given)
+    lines = shown(capsys, tmp_path).splitlines()
+    assert lines[4].replace(" +- 0.00", "").split()[4:] == ["70.00", "40.00", "-", "-"]
+    problem = "all of seed 1 / seed 2 tested on different images or labels (data)"
+    notes = " ".join(" ".join(lines[5:]).split())
+    assert notes.endswith(f"missing for CoOp embedded, 16 shots: EuroSAT {problem}")
+
+
+def test_the_same_images_and_files_that_do_not_tell_theirs_are_averaged(tmp_path, capsys):
+    same = {"base": "a" * 12, "new": "b" * 12}
+    write_data(tmp_path, {1: same, 2: same, 3: {}})
+    lines = shown(capsys, tmp_path).splitlines()
+    assert lines[4].split()[4:7] == ["62.00", "+-", "1.00"] and "missing" not in "".join(lines)
+
+
 def test_base_and_new_of_different_checkpoints_are_not_one_result(tmp_path, capsys):
     write_result(tmp_path, 60.0, classes="base", checkpoint="epoch-30")
     write_result(tmp_path, 50.0, classes="new", checkpoint="epoch-5")
