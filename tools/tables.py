@@ -217,6 +217,19 @@ def _show(tables: Iterable[Table], style: str) -> str:
     return "\n\n".join(table.show(style) for table in tables) + "\n"
 
 
+def _write(path: Path, text: str) -> None:
+    """Write the tables to a file, complete or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        write_atomically(path, text)
+    except UserError as error:  # its advice is for runs, which have no --out
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {reason}; choose another file for --out") from error
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables of folders of runs, or write them to a file.
 
@@ -227,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         text = make(args)
         if args.out:
-            write_atomically(args.out, text)
+            _write(args.out, text)
         else:
             print(text, end="")
     except UserError as error:

@@ -356,7 +356,10 @@ def test_out_writes_the_file_and_prints_nothing(tmp_path, capsys):
     assert shown(capsys, tmp_path, "--out", tmp_path / "tables/all.txt") == ""
     assert (tmp_path / "tables/all.txt").read_text() == text
     (tmp_path / "file").touch()
-    assert "cannot write" in refused(capsys, tmp_path, "--out", tmp_path / "file/all.txt")
+    for out, reason in (("tables", "Is a directory"), ("file/all.txt", "File exists")):
+        message = refused(capsys, tmp_path, "--out", tmp_path / out)
+        advice = "choose another file for --out"
+        assert message == f"cannot write {tmp_path / out}: {reason}; {advice}"
 
 
 @pytest.mark.parametrize(
