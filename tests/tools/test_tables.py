@@ -439,6 +439,18 @@ def test_a_difference_that_rounds_to_zero_has_no_minus(tmp_path, capsys):
     assert row.split()[5:7] == ["+0.00", "+0.00"]
 
 
+@pytest.mark.parametrize("protocol", ["fewshot", "xd"])
+def test_the_usual_row_of_coop_says_whether_its_configuration_is_ours(tmp_path, capsys, protocol):
+    write_result(tmp_path, 69.0, protocol=protocol, dataset="ImageNet", config="vit_b16", shots=4)
+    notes = " ".join(shown(capsys, tmp_path, "--published").split())
+    ours = yaml.safe_load((PATH.parent / "trainers/CoOp/vit_b16.yaml").read_text())
+    epochs, context = ours["OPTIM"]["MAX_EPOCH"], ours["TRAINER"]["COOP"]["CTX_INIT"]
+    assert notes.count("[1] coop: CoOp;") == 1
+    (known,) = re.findall(r"[Ee]pochs and context ([^;]+); ours, CoOp/vit_b16, (.+?)\.", notes)
+    expected = {"fewshot": "of these runs could not be established", "xd": "were not read"}
+    assert known == (expected[protocol], f"has {epochs} epochs from '{context}'")
+
+
 def test_the_row_that_is_asked_for_is_the_one_that_is_compared(tmp_path, capsys):
     paper_run(tmp_path)
     given = (tmp_path, "--published", "coop", "maple", "--format", "csv")
