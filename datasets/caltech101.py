@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.common import Listed
 from datasets.reader import SplitReader
-from datasets.splits import cut_classes, cut_generator, list_classes
 
 IGNORED = ("BACKGROUND_Google", "Faces_easy")
 RENAMED = {
@@ -29,9 +25,5 @@ class Caltech101(SplitReader):
         "": ("caltech101", "caltech_101"),
         "101_ObjectCategories": ("caltech101/101_ObjectCategories", "101_ObjectCategories"),
     }
-
-    @classmethod
-    def derive(cls, folder: Path) -> tuple[list[Listed], list[Listed], list[Listed]]:
-        """A cut of the class folders; not the published one, whose order is not known."""
-        items = list_classes(folder / cls.image_dir, IGNORED, RENAMED)
-        return cut_classes(items, cut_generator())
+    ignored = IGNORED
+    renamed = RENAMED

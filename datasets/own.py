@@ -15,9 +15,10 @@ from typing import NamedTuple
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
-from datasets.common import Listed, few_shot_lists, subsample_classes
+from datasets.common import Listed
 from datasets.errors import DatasetError
 from datasets.files import SHOWN, images, is_image, some, subfolders
+from datasets.reader import run_lists
 from datasets.splits import PARTS, Split, check_labels, cut_classes, cut_generator
 
 READERS = {"folder": "Folder", "csv": "Csv"}
@@ -71,11 +72,7 @@ class Own(DatasetBase):
         if split.derived:
             counts = ", ".join(f"{len(items)} {part}" for part, items in split.parts())
             print(f"Note: no test images are marked, so the images are cut into {counts}")
-        train, val = few_shot_lists(cfg, split.train, split.val)
-        train_x, val_x, test_x = subsample_classes(
-            *(_located(split.root, items) for items in (train, val, split.test)),
-            subset=cfg.DATASET.SUBSAMPLE_CLASSES,
-        )
+        train_x, val_x, test_x = run_lists(cfg, split)
         super().__init__(train_x=train_x, val=val_x or None, test=test_x)
 
     @classmethod
@@ -154,7 +151,7 @@ class Csv(Own):
         labels = _label_rows(path, rows)
         lists: dict[str, list[Listed]] = {}
         for row, (label, name) in zip(rows, labels, strict=True):
-            lists.setdefault(row.part, []).append(Listed(row.path, label, name))
+            lists.setdefault(row.part, []).append(Listed(str(Path(row.path)), label, name))
         return _finish(path.parent, lists)
 
 
@@ -180,10 +177,6 @@ def _finish(root: Path, lists: Mapping[str, list[Listed]]) -> Split:
     if given == ["train"]:
         split = Split(root, *cut_classes(train, cut_generator()), derived=True)
     return split
-
-
-def _located(root: Path, items: Sequence[Listed]) -> list[Listed]:
-    return [item._replace(impath=str(root / item.impath)) for item in items]
 
 
 # ---- folders

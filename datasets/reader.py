@@ -6,17 +6,25 @@ that there is no cache that could be stale.
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl.data.datasets import DatasetBase
+from dassl.data.datasets import DatasetBase, Datum
 from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
 from datasets.counts import differences, is_published
 from datasets.errors import DatasetError
 from datasets.presence import check_images
-from datasets.splits import Split, check_split, read_split
+from datasets.splits import (
+    Split,
+    check_split,
+    cut_classes,
+    cut_generator,
+    list_classes,
+    read_split,
+)
 
 
 class Reader(DatasetBase):
@@ -42,11 +50,7 @@ class Reader(DatasetBase):
             (items,) = subsample_classes(_located(split, split.test), subset="all")
             super().__init__(train_x=items, test=items)
             return
-        train, val = few_shot_lists(cfg, split.train, split.val)
-        train_x, val_x, test_x = subsample_classes(
-            *(_located(split, items) for items in (train, val, split.test)),
-            subset=cfg.DATASET.SUBSAMPLE_CLASSES,
-        )
+        train_x, val_x, test_x = run_lists(cfg, split)
         super().__init__(train_x=train_x, val=val_x or None, test=test_x)
 
     @classmethod
@@ -124,11 +128,15 @@ class SplitReader(Reader):
         image_dir: folder of the images below `dataset_dir`; the lists' paths are relative to it.
         roots: folders below `image_dir` that hold the images, and may be links.
         has_split_file: False for a dataset whose official lists are used.
+        ignored: class folders that are left out of a cut.
+        renamed: class names of a cut, where they are not those of the folders.
     """
 
     image_dir = "images"
     roots: tuple[str, ...] = ("",)
     has_split_file = True
+    ignored: tuple[str, ...] = ()
+    renamed: dict[str, str] = {}
 
     @classmethod
     def split_file(cls, folder: Path) -> Path:
@@ -166,8 +174,13 @@ class SplitReader(Reader):
 
     @classmethod
     def derive(cls, folder: Path) -> tuple[list[Listed], list[Listed], list[Listed]]:
-        """Train, val and test lists without a split file; paths are relative to the images."""
-        raise NotImplementedError
+        """Train, val and test lists without a split file; paths are relative to the images.
+
+        Unless a dataset has official lists, a cut of the class folders: not the published one,
+        whose order is not known.
+        """
+        items = list_classes(folder / cls.image_dir, cls.ignored, cls.renamed)
+        return cut_classes(items, cut_generator())
 
     @classmethod
     def notes(cls, split: Split) -> list[str]:
@@ -185,6 +198,15 @@ class SplitReader(Reader):
         return found
 
 
+def run_lists(cfg: CfgNode, split: Split) -> list[list[Datum]]:
+    """Train, val and test list of a run: the shots that are drawn, and the class subset."""
+    train, val = few_shot_lists(cfg, split.train, split.val)
+    return subsample_classes(
+        *(_located(split, items) for items in (train, val, split.test)),
+        subset=cfg.DATASET.SUBSAMPLE_CLASSES,
+    )
+
+
 def _located(split: Split, items: list[Listed]) -> list[Listed]:
-    """Items with absolute paths."""
-    return [item._replace(impath=f"{split.root}/{item.impath}") for item in items]
+    """Items with absolute paths; one that is absolute stays as it is."""
+    return [item._replace(impath=os.path.join(split.root, item.impath)) for item in items]

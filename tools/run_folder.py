@@ -195,9 +195,9 @@ class RunFolder:
 
         Args:
             measured: source (dataset of the training, None where nothing is learned), data
-                (digest of the tested list), accuracy
-                and macro_f1 in percent, total, correct, num_classes, epoch, checkpoint (digest),
-                device, seconds (a dict of train and total).
+                (digest of the tested list), accuracy and macro_f1 in percent, total, correct,
+                num_classes, epoch, checkpoint (digest), device, seconds (a dict of train and
+                total).
         """
         cfg = self.cfg
         results = {

@@ -34,8 +34,9 @@ class PromptTrainer(TrainerX):
     Class attributes:
         defaults: the knobs of the method with their defaults, the node `TRAINER.<NAME>`.
         learns: False for a method that is only tested.
-        upstream: keys of the published code's configuration -> the method's knob, empty where
-            none is needed; a user who writes one of them is told ours.
+        upstream: keys that only the published code's configuration has -> the method's knob,
+            empty where none is needed; a user who writes one of them is told ours. Knobs of the
+            same name in another method's node need no entry.
         dead_keys: beginnings of keys in published checkpoints that nothing reads.
 
     Attributes:

@@ -27,8 +27,7 @@ class KgCoOp(SoftPromptTrainer):
         "POOL": "kgcoop",
     }
     upstream = {
-        **{f"TRAINER.COOP.{key}": key for key in ("N_CTX", "CTX_INIT", "PREC", "W")},
-        "TRAINER.COCOOP.PREC": "PREC",  # the published code reads its precision there
+        "TRAINER.COOP.W": "W",
         "TRAINER.COOP.ALPHA": "",
     }
     # modules that the published code builds, saves and never uses

@@ -46,7 +46,6 @@ class MoPD(SoftPromptTrainer):
         "GATE_WARMUP": 0,
     }
     upstream = {
-        **{f"TRAINER.COOP.{key}": key for key in CoOp.defaults},
         "TRAINER.COOP.W": "ALPHA",
         "TRAINER.COOP.W2": "BETA",
         "TRAINER.COOP.ALPHA": "",

@@ -32,7 +32,6 @@ class ProGrad(SoftPromptTrainer):
         "LAMBDA": 1.0,
     }
     upstream = {
-        **{f"TRAINER.COOP.{key}": key for key in ("N_CTX", "CTX_INIT", "PREC")},
         "LOSS.T": "T",
         "LOSS.LAMBDA": "LAMBDA",
         **dict.fromkeys(("LOSS.NAME", "LOSS.GM", "LOSS.ALPHA", "TRAINER.COOP.ALPHA"), ""),
