@@ -20,7 +20,7 @@ export OMP_WAIT_POLICY ?= passive
 
 demo: .venv/installed
 	@for method in $(METHODS); do \
-		CONFIG= TAG= PYTHON=$(VENV) DATA=$(DEMO)/data OUTPUT=$(DEMO)/output bash scripts/$$method/base2new.sh $(DATASET) $(SEED) $(OPTS) || exit 1; \
+		CONFIG= TAG= PYTHON=$(VENV) DATA=$(DEMO)/data OUTPUT=$(DEMO)/output MOPD_CACHE=$(DEMO)/cache bash scripts/$$method/base2new.sh $(DATASET) $(SEED) $(OPTS) || exit 1; \
 	done
 	@echo
 	@$(VENV) -m tools.tables --runs $(DEMO)/output/base2new/$(DATASET)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,13 @@ import torch
 import train
 from benchmarks.reference import plain_clip
 from trainers.clip_model import FrozenCLIP
+from trainers.feature_cache import VARIABLE
 from trainers.precision import resolve_precision
 
 torch.set_num_threads(1)
+# shared by all tests, subprocesses included, and gone after them
+_cache = tempfile.TemporaryDirectory()
+os.environ[VARIABLE] = _cache.name
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 

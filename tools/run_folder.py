@@ -43,6 +43,10 @@ NEUTRAL_KEYS = (
     "TRAIN.CHECKPOINT_FREQ",
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",
+    "CACHE.FEATURES",
+    "CACHE.VIEWS",
+    "CACHE.DIR",
+    "CACHE.LIMIT_GB",
 )
 # said only where they have a value
 OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE")

@@ -11,9 +11,11 @@ for _module in iter_modules(__path__):
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add the knobs of every registered method to a default configuration."""
+    """Add the knobs of every registered method, and those of the cache, to a default one."""
     from dassl.engine import TRAINER_REGISTRY
+    from trainers.feature_cache import DEFAULTS
 
+    cfg.CACHE = CfgNode(DEFAULTS)
     for name in TRAINER_REGISTRY.registered_names():
         extend = getattr(TRAINER_REGISTRY.get(name), "extend_cfg", None)
         if extend is not None:

@@ -7,6 +7,7 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 from trainers.clip_model import FrozenCLIP, check_image_size, load_clip, weights_digest
 from trainers.errors import MethodError
+from trainers.feature_loader import prompt_features, use_features
 from trainers.pool import load_pool
 from trainers.precision import PRECISIONS, resolve_precision
 
@@ -89,7 +91,7 @@ class PromptTrainer(TrainerX):
     @cached_property
     def teachers(self) -> Tensor:
         """Unit features (H, C, D) of the pool's prompts, encoded on first use."""
-        return self.clip.encode_templates(self.pool, self.dm.dataset.classnames)
+        return prompt_features(self, self.pool)
 
     @cached_property
     def hand_made(self) -> Tensor:
@@ -172,7 +174,10 @@ class PromptTrainer(TrainerX):
         check_image_size(self.clip, cfg.INPUT.SIZE, name)
         self.scaler = precision.scaler()
         self._cached_class_features: Tensor | None = None
-        self.prompt_learner = self.build_prompts(self.clip, self.dm.dataset.classnames)
+        use_features(self, PromptTrainer)
+        # all methods go on with the same random numbers, so that a seed has one set of views
+        with torch.random.fork_rng(devices=[]):
+            self.prompt_learner = self.build_prompts(self.clip, self.dm.dataset.classnames)
         if self.prompt_learner is None:
             return
         if cfg.MODEL.INIT_WEIGHTS:
@@ -191,7 +196,7 @@ class PromptTrainer(TrainerX):
         return self.clip.logit_scale * features @ class_features.T
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
-        """One training step on `batch` = {"img": (B, 3, R, R), "label": (B,)}.
+        """One training step on `batch` = {"img": (B, 3, R, R) or "feature": (B, D), "label": (B,)}.
 
         Returns:
             The loss terms and `acc`, the accuracy on the batch in percent.
@@ -200,7 +205,7 @@ class PromptTrainer(TrainerX):
             FloatingPointError: a loss term is not finite; the message gives all terms.
         """
         images, label = self.parse_batch_train(batch)
-        features = self.clip.encode_image(images)  # (B, D)
+        features = self.image_features(images)  # (B, D)
         B = len(label)
         size = self.images_per_pass(B)
         summary: dict[str, float] = {}
@@ -222,9 +227,21 @@ class PromptTrainer(TrainerX):
             self.update_lr()
         return {**summary, "acc": compute_accuracy(torch.cat(logits), label)[0].item()}
 
-    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Images and labels on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Images (B, 3, R, R), or their features (B, D) if the loader has them; labels (B,)."""
+        return self._parse(batch)
+
+    def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """As `parse_batch_train`."""
+        return self._parse(batch)
+
+    def _parse(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        found = batch["feature"] if "feature" in batch else batch["img"]
+        return found.to(self.device), batch["label"].to(self.device)
+
+    def image_features(self, input: Tensor) -> Tensor:
+        """Unit features (B, D) of images (B, 3, R, R); features are returned as they are."""
+        return input if input.dim() == 2 else self.clip.encode_image(input)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss as its gradient is taken: times the gradient scaler's factor, if any."""
@@ -255,8 +272,8 @@ class PromptTrainer(TrainerX):
         super().set_model_mode(mode, names)
 
     def model_inference(self, input: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, 3, R, R)."""
-        return self.predict(self.clip.encode_image(input))
+        """Logits (B, C) of images (B, 3, R, R), or of their unit features (B, D)."""
+        return self.predict(self.image_features(input))
 
     def predict(self, features: Tensor) -> Tensor:
         """Logits (B, C) of unit image features (B, D); class features are kept until trained on."""
