@@ -138,28 +138,37 @@ class SplitFeatures(FeatureLoader):
 class ViewFeatures(FeatureLoader):
     """Features of augmented views, an epoch at a time, found by the generator's state."""
 
+    cache: FeatureCache
+    _told = False
+
     def __iter__(self) -> Iterator[Batch]:
-        assert self.cache is not None
         if not self.key():
             raise MethodError(
                 "CACHE.VIEWS is True, but the training images or their transform cannot be "
                 "described, so views cannot be shared: set CACHE.VIEWS False"
             )
-        start = torch.get_rng_state()
-        key = {**self.key(), "generator": hashlib.sha256(start.numpy().tobytes()).hexdigest()}
+        state = torch.get_rng_state().numpy().tobytes()
+        key = {**self.key(), "generator": hashlib.sha256(state).hexdigest()}
         kept = self.cache.load(key)
-        if kept is not None:
-            end = torch.from_numpy(kept.pop("generator"))
-            for batch in self.replay(**kept):
-                yield batch
-                if not torch.equal(start, torch.get_rng_state()):
-                    raise MethodError(
-                        "the method draws from torch's global generator in its steps, which "
-                        "would change the views: set CACHE.VIEWS False, or draw from a "
-                        "torch.Generator of its own"
-                    )
-            torch.set_rng_state(end)
-            return
+        return self._compute_and_keep(key) if kept is None else self._repeat(**kept)
+
+    def _repeat(self, generator: np.ndarray, **kept: np.ndarray) -> Iterator[Batch]:
+        """The batches of another job, and the generator as they left it."""
+        if not self._told:
+            print("Features of augmented images: from the cache")
+            self._told = True
+        start = torch.get_rng_state()
+        for batch in self.replay(**kept):
+            yield batch
+            if not torch.equal(start, torch.get_rng_state()):
+                raise MethodError(
+                    "the method draws from torch's global generator in its steps, which would "
+                    "change the views: set CACHE.VIEWS False, or draw from a torch.Generator of "
+                    "its own"
+                )
+        torch.set_rng_state(torch.from_numpy(generator))
+
+    def _compute_and_keep(self, key: dict[str, Any]) -> Iterator[Batch]:
         others, batches, alone = _other_generators(), [], True
         for batch in self.compute():
             batches.append(batch)
@@ -167,8 +176,8 @@ class ViewFeatures(FeatureLoader):
             yield batch
             alone = alone and torch.equal(before, torch.get_rng_state())
         if alone and others == _other_generators():
-            kept = _joined(batches)
-            self.cache.store(key, self.about, generator=torch.get_rng_state().numpy(), **kept)
+            state = torch.get_rng_state().numpy()
+            self.cache.store(key, self.about, generator=state, **_joined(batches))
         else:
             self.cache.tell(
                 "views are not kept: the method, the sampler or a transform draws random numbers "

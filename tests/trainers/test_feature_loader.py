@@ -219,7 +219,10 @@ def test_runs_with_shared_views_are_the_same_bits(run, cache, method, capsys):
     plain = run(method, "plain", "CACHE.FEATURES", "False")
     first = run(method, "first", "CACHE.VIEWS", "True")
     assert kinds(cache)["views"] == 2
+    told = "Features of augmented images: from the cache"
+    assert told not in capsys.readouterr().out
     second = run(method, "second", "CACHE.VIEWS", "True")
+    assert capsys.readouterr().out.count(told) == 1
     assert kinds(cache)["views"] == 2
     assert_same_run(plain, first)
     assert_same_run(plain, second)
