@@ -7,6 +7,7 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -215,9 +216,10 @@ class PromptTrainer(TrainerX):
             part_logits, terms = self.losses(part, part_label)
             # terms are means over images, so that those of the parts add up to the batch's
             terms = {name: term * (len(part) / B) for name, term in terms.items()}
-            for name, term in terms.items():
-                summary[name] = summary.get(name, 0.0) + term.item()
-            if not all(torch.isfinite(term) for term in terms.values()):
+            # one transfer: each makes the host wait for the device
+            for name, value in zip(terms, torch.stack([*terms.values()]).tolist(), strict=True):
+                summary[name] = summary.get(name, 0.0) + value
+            if not all(map(math.isfinite, summary.values())):
                 values = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
                 raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {values}.")
             self.backward(terms)
@@ -237,7 +239,8 @@ class PromptTrainer(TrainerX):
 
     def _parse(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         found = batch["feature"] if "feature" in batch else batch["img"]
-        return found.to(self.device), batch["label"].to(self.device)
+        # loaders pin their batches where there is a GPU, so that copies need not be waited for
+        return tuple(t.to(self.device, non_blocking=True) for t in (found, batch["label"]))
 
     def image_features(self, input: Tensor) -> Tensor:
         """Unit features (B, D) of images (B, 3, R, R); features are returned as they are."""
