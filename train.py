@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -26,7 +25,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import UserError, set_random_seed, setup_logger
 from datasets.errors import DatasetError
 from tools.config import dataset_label, setup_cfg
-from tools.run_folder import RunFolder, checkpoint_digest, device_name
+from tools.run_folder import RunFolder, checkpoint_digest, device_name, peak_memory
 from trainers.errors import MethodError
 
 # mistakes of the user and troubles of the machine: shown as one message, without traceback
@@ -36,7 +35,6 @@ EXPECTED_ERRORS = (
     MethodError,
     OSError,
     FloatingPointError,
-    torch.OutOfMemoryError,
 )
 
 
@@ -88,7 +86,26 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    """As `main` for parsed arguments, with exceptions instead of exit codes."""
+    """As `main` for parsed arguments, with exceptions instead of exit codes.
+
+    Raises:
+        one of EXPECTED_ERRORS; a UserError where the memory of the GPU is too small.
+    """
+    try:
+        return _run(args)
+    except RuntimeError as error:
+        import torch  # has been loaded by whatever raised this
+
+        if not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            f"{error} A smaller DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE needs "
+            "less memory."
+        ) from error
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """As `run`, with torch's own error where the memory of the GPU is too small."""
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):
         raise UserError("--model-dir and --load-epoch are for --eval-only, which is not given")
     cfg = setup_cfg(args)
@@ -166,6 +183,7 @@ def _measure(
         "total": evaluator.total,
         "correct": evaluator.correct,
         "seconds": {"train": round(folder.trained_seconds(), 3), "total": round(total, 3)},
+        "memory": peak_memory(trainer.device),
         "device": device_name(trainer.device),
     }
 
@@ -182,7 +200,7 @@ def command_line(call: Callable[[], Any]) -> None:
     try:
         call()
     except KeyboardInterrupt:
-        print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)
+        print("interrupted: the same command continues where it was", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import train
+import trainers
 from benchmarks.reference import plain_clip
 from trainers.clip_model import FrozenCLIP
 from trainers.feature_cache import VARIABLE
@@ -20,6 +21,7 @@ torch.set_num_threads(1)
 # shared by all tests, subprocesses included, and gone after them
 _cache = tempfile.TemporaryDirectory()
 os.environ[VARIABLE] = _cache.name
+trainers.register()  # tests are parametrised over the registry
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 

@@ -25,7 +25,6 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.own import run_name, split_name
 from tools.upstream_keys import check_given, published
-from trainers.prompt_learner import DEFAULT_WORDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PER_DATASET = "PER_DATASET"  # key of a trainer file: a table of settings by dataset
@@ -45,13 +44,26 @@ FLAGS = {
 
 def default_cfg() -> CfgNode:
     """Dassl's defaults, the keys that CoOp's datasets read, and the knobs of every method."""
+    cfg = _without_methods()
+    trainers.extend_cfg(cfg)
+    return cfg
+
+
+def methods() -> Any:
+    """The registry of trainers, with all methods in it; loads torch."""
+    trainers.register()
+    return TRAINER_REGISTRY
+
+
+def _without_methods() -> CfgNode:
+    """As `default_cfg`, without the knobs of the methods, whose modules need torch."""
     cfg = get_cfg_default()
     cfg.PROTOCOL = ""  # stamped into results, no effect on the run
     cfg.CONFIG_LABEL = ""  # the same, name of the configuration
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # of your own data; `DATASET.NAME folder:PATH` sets both
     cfg.DATASET.SOURCE = ""  # what a tested model was trained on, if that is another dataset
-    trainers.extend_cfg(cfg)
+    cfg.MODEL.COMPILE = False  # the image tower, by torch.compile
     return cfg
 
 
@@ -86,7 +98,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     if own:
         cfg.DATASET.NAME, cfg.DATASET.PATH = own
     cfg.DATASET.SOURCE = "" if source == dataset_label(cfg) else source
-    check_name(cfg.TRAINER.NAME, TRAINER_REGISTRY, "trainer", "--trainer")
+    check_name(cfg.TRAINER.NAME, methods(), "trainer", "--trainer")
     check_name(cfg.DATASET.NAME, DATASET_REGISTRY, "dataset", "--dataset-config-file")
     check_given(given, flatten(cfg), cfg.TRAINER.NAME)
     _check_ranges(cfg)
@@ -107,7 +119,7 @@ def dataset_cfg(name: str, path: str, data: Path, shots: int = -1) -> CfgNode:
         path: of your own data, else empty.
         data: folder of the datasets.
     """
-    cfg = default_cfg()
+    cfg = _without_methods()
     cfg.DATASET.NAME, cfg.DATASET.PATH, cfg.DATASET.ROOT = name, path, str(data)
     cfg.DATASET.NUM_SHOTS = shots
     cfg.VERBOSE = False
@@ -241,6 +253,8 @@ def _coerce(key: str, value: Any, default: Any) -> Any:
             return repr(value)
         value = value.lower() == "true"
     if key.endswith(".CTX_INIT") and isinstance(value, bool):
+        from trainers.prompt_learner import DEFAULT_WORDS  # needs torch
+
         return repr((default or DEFAULT_WORDS) if value else "")
     if isinstance(default, float):
         decoded = _literal(value)

@@ -34,8 +34,9 @@ from datasets.reader import Reader
 from datasets.splits import PARTS
 from tools.config import REPOSITORY, dataset_cfg, read_yaml
 from tools.place import Place, prepare_command
-from tools.prepare_data import command_line, resolve_names
+from tools.prepare_data import resolve_names
 from tools.sources import SOURCES
+from train import command_line
 
 CONFIGS = REPOSITORY / "configs" / "datasets"
 SHOWN = 5  # of many problems of one kind

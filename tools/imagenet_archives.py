@@ -8,7 +8,6 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from torchvision.datasets.imagenet import load_meta_file, parse_devkit_archive
 from tqdm import tqdm
 
 from dassl.utils import UserError
@@ -117,6 +116,9 @@ def val_wnids(devkit: Path) -> list[str]:
     Raises:
         UserError: the development kit is damaged.
     """
+    # slow to import
+    from torchvision.datasets.imagenet import load_meta_file, parse_devkit_archive
+
     with tempfile.TemporaryDirectory() as folder:
         try:
             parse_devkit_archive(folder, str(devkit.resolve()))

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.datasets import build_dataset
-from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.errors import DatasetError
 from datasets.own import run_name, split_name
-from tools.config import REPOSITORY, check_name, dataset_cfg, read_yaml
+from tools.config import REPOSITORY, check_name, dataset_cfg, methods, read_yaml
 from tools.run_folder import read_results
 
 CONFIGS = REPOSITORY / "configs"
@@ -220,7 +219,7 @@ class Job:
         check_tag(self.tag)
         self._check_targets()
         self.config_file()
-        check_name(self.trainer, TRAINER_REGISTRY, "trainer", "--trainer")
+        check_name(self.trainer, methods(), "trainer", "--trainer")
 
     def _check_targets(self) -> None:
         """Refuse no target, the source as its own target, and one twice."""
@@ -261,7 +260,7 @@ class Job:
 
 def learns(trainer: str) -> bool:
     """Whether a method is trained; one that does not say so is."""
-    return getattr(TRAINER_REGISTRY.get(trainer), "learns", True)
+    return getattr(methods().get(trainer), "learns", True)
 
 
 def dataset_flags(dataset: str) -> tuple[str, ...]:

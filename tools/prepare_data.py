@@ -14,7 +14,7 @@ import argparse
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,6 +29,7 @@ from tools.download import check_space, in_bytes
 from tools.parts import Part, Source
 from tools.place import DOWNLOADS, Place, describe
 from tools.sources import SOURCES
+from train import command_line
 
 # the embedded world makes itself
 MADE = ("shapes", "shapes_blurred", "shapes_negative", "digits")
@@ -248,15 +249,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-
-
-def command_line(call: Callable[[], None]) -> None:
-    """Run `main` as a program: Ctrl-C ends it with one line and exit code 130."""
-    try:
-        call()
-    except KeyboardInterrupt:
-        print("\ninterrupted: the same command continues where it was", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

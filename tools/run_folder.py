@@ -13,13 +13,14 @@ import json
 import os
 import platform
 import random
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 from yacs.config import CfgNode
 
@@ -27,6 +28,9 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, atomic_open, mkdir_if_missing
 from tools.config import dataset_label, flatten
+
+if TYPE_CHECKING:
+    import torch
 
 # settings that change neither weights nor accuracies: where and how verbose
 NEUTRAL_KEYS = (
@@ -49,7 +53,7 @@ NEUTRAL_KEYS = (
     "CACHE.LIMIT_GB",
 )
 # said only where they have a value
-OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE")
+OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE")
 CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
 TRAINED_KEY = "TRAINED_ON"  # in config.yaml: digest of the training list
 ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"
@@ -200,8 +204,8 @@ class RunFolder:
         Args:
             measured: source (dataset of the training, None where nothing is learned), data
                 (digest of the tested list), accuracy and macro_f1 in percent, total, correct,
-                num_classes, epoch, checkpoint (digest), device, seconds (a dict of train and
-                total).
+                num_classes, epoch, checkpoint (digest), device, memory (see `peak_memory`),
+                seconds (a dict of train and total).
         """
         cfg = self.cfg
         results = {
@@ -325,6 +329,27 @@ def write_atomically(path: Path, text: str) -> None:
         ) from error
 
 
+def peak_memory(device: torch.device) -> dict[str, float | None]:
+    """The most memory that was in use since the process began, in GiB, for the results.
+
+    Returns:
+        process_gib: resident memory of this process, without workers of its loaders; device_gib:
+        what torch has allocated on the GPU, None on a CPU.
+    """
+    import torch  # slow to import, and most callers of this module need none
+
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    on_gpu = device.type == "cuda"
+    allocated = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
+    return {
+        "process_gib": round(process, 3),
+        "device_gib": None if allocated is None else round(allocated, 3),
+    }
+
+
 def device_name(device: torch.device) -> str:
     """Name of the device, for the results."""
+    import torch  # slow to import, and most callers of this module need none
+
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

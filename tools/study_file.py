@@ -16,10 +16,9 @@ from typing import Any
 import yaml
 
 import train
-from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.own import split_name
-from tools.config import check_setting
+from tools.config import check_setting, methods
 from tools.jobs import CONFIGS, PROTOCOLS, Job, check_tag, learns, refuse_owned
 from tools.protocol import check_contexts, settings
 
@@ -173,7 +172,7 @@ class _Reader:
                 cfg = settings(job, job.evaluations()[0])
                 check_contexts(job, cfg)
                 train.refuse_test_only(cfg)
-                trainer = TRAINER_REGISTRY.get(job.trainer)
+                trainer = methods().get(job.trainer)
                 # the method's own checks of its knobs, without building it
                 trainer.check_cfg(object.__new__(trainer), cfg)
             except (*train.EXPECTED_ERRORS, AssertionError) as error:
@@ -206,11 +205,11 @@ class _Reader:
             opts=opts | self._opts(own.get("opts"), f"{key}.opts", protocol),
         )
 
-    def _variants(self, methods: Any, config: str) -> Iterator[_Variant]:
+    def _variants(self, named: Any, config: str) -> Iterator[_Variant]:
         """Every method with each of its tags."""
-        for trainer, own in self._mapping(methods, "methods"):
+        for trainer, own in self._mapping(named, "methods"):
             key = f"methods.{trainer}"
-            if not self._known(trainer, TRAINER_REGISTRY.registered_names(), "method", key):
+            if not self._known(trainer, methods().registered_names(), "method", key):
                 continue
             self._keys(own, METHOD_KEYS, key)
             chosen = self._text(own.get("config", config), f"{key}.config")

@@ -19,8 +19,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
-import torch
-
 import train
 from dassl.utils import progress
 from tools.config import REPOSITORY
@@ -57,6 +55,8 @@ def places(jobs: int) -> list[str | None]:
     Args:
         jobs: how many at a time; 0: one for each GPU, or one without GPUs.
     """
+    import torch  # slow to import
+
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(number) for number in range(count)]

@@ -173,6 +173,8 @@ class PromptTrainer(TrainerX):
         print(f"Loading CLIP (backbone: {name}, precision: {precision.name})")
         self.clip = load_clip(name, precision)
         check_image_size(self.clip, cfg.INPUT.SIZE, name)
+        if cfg.MODEL.get("COMPILE"):  # upstream Dassl has no such key
+            self.clip.compile_image_tower()
         self.scaler = precision.scaler()
         self._cached_class_features: Tensor | None = None
         use_features(self, PromptTrainer)

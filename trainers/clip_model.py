@@ -7,15 +7,15 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from clip.clip import _MODELS, _download
-from clip.model import build_model
 from torch import Tensor, nn
 
+from trainers.compiled import CompiledTower
 from trainers.errors import MethodError
 from trainers.pool import fill
 from trainers.precision import Precision
@@ -50,17 +50,23 @@ class FrozenCLIP(nn.Module):
         self.register_buffer("logit_scale", clip_model.logit_scale.detach().float().exp())
         self.embed_dim: int = clip_model.text_projection.shape[1]
         self.resolution: int = clip_model.visual.input_resolution
+        self.compiled: CompiledTower | None = None
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> FrozenCLIP:
         """Stay in evaluation mode: BatchNorm of a ResNet tower must never move."""
         return super().train(False)
 
+    def compile_image_tower(self) -> None:
+        """Encode images with a compiled tower from now on; it is compiled on first use."""
+        self.compiled = CompiledTower(self.visual, self.logit_scale.device)
+
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
         """Images (B, 3, R, R), normalised pixels -> unit features (B, D) in float32."""
         with self.precision.autocast():
-            features = self.visual(images.to(self.visual.conv1.weight.dtype))  # (B, D)
+            tower = self.compiled or self.visual
+            features = tower(images.to(self.visual.conv1.weight.dtype))  # (B, D)
         return F.normalize(features.float(), dim=-1)
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
@@ -108,16 +114,30 @@ def load_clip(name: str, precision: Precision) -> FrozenCLIP:
             f"{len(weights)} keys; MODEL.BACKBONE.NAME takes a state dict in OpenAI's layout"
         )
     try:
-        # random initial weights must not use up the run's random numbers
-        with torch.random.fork_rng(devices=[]):
-            model = build_model(dict(weights))
+        model = _build(weights, precision)
     except Exception as error:  # sizes that contradict each other fail anywhere in the builder
         raise MethodError(f"the weights in {path} do not fit together: {error}") from error
-    # OpenAI's builder rounds all but LayerNorm and embeddings to fp16, as their files are
-    for parameter in model.parameters():
-        if parameter.dtype is torch.float16:
-            parameter.data = parameter.data.to(precision.dtype)
     return FrozenCLIP(model, precision).to(precision.device)
+
+
+def _build(weights: Mapping[str, Tensor], precision: Precision) -> Any:
+    """OpenAI's model with these weights; no others are ever drawn, and no tensor is shared."""
+    from clip.model import build_model  # `clip` loads torchvision, which is slow
+
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the builder's own copy goes to tensors without memory
+        model = build_model(dict(weights))
+    dtypes = {key: blank.dtype for key, blank in model.state_dict().items()}
+    state = {}
+    for key, value in weights.items():
+        value = value.detach().to(precision.device).to(dtypes[key])
+        # the builder rounds all but LayerNorm and embeddings to fp16, as OpenAI's files are
+        dtype = precision.dtype if dtypes[key] is torch.float16 else dtypes[key]
+        state[key] = value.to(dtype, copy=True)  # a mapped file may change, the towers must not
+    model.load_state_dict(state, assign=True)
+    for block in model.transformer.resblocks:  # no part of the state
+        block.attn_mask = model.build_attention_mask()
+    return model
 
 
 def find_weights(name: str) -> Path:
@@ -126,37 +146,62 @@ def find_weights(name: str) -> Path:
     Raises:
         MethodError: no such name or file, or the download failed.
     """
-    if name in _MODELS:
-        folder = CACHE.expanduser()
+    if _is_known(name):
+        folder, url = CACHE.expanduser(), _known()[name]
         try:
-            return Path(_download(_MODELS[name], str(folder)))
+            return Path(_download(url, str(folder)))
         except (OSError, RuntimeError) as error:
             raise MethodError(
-                f"the weights of {name} could not be downloaded ({error}): fetch {_MODELS[name]} "
+                f"the weights of {name} could not be downloaded ({error}): fetch {url} "
                 f"on a machine with a connection and put the file into {folder}"
             ) from error
     for base in (Path(), REPOSITORY):
         path = base / Path(name).expanduser()
         if path.is_file():
             return path
-    near = get_close_matches(name, _MODELS, n=1, cutoff=0.5)
+    near = get_close_matches(name, _known(), n=1, cutoff=0.5)
     hint = f' (do you mean "{near[0]}"?)' if near else ""
     raise MethodError(
         f'MODEL.BACKBONE.NAME is "{name}"{hint}, which is neither a file nor one of: '
-        f"{', '.join(_MODELS)}"
+        f"{', '.join(_known())}"
     )
 
 
 def weights_digest(name: str) -> str:
-    """Twelve hex digits of a weights file; a name that `clip` knows stands for itself.
+    """Twelve hex digits of a weights file, read once; a name that `clip` knows stands for itself.
 
     Raises:
         MethodError: no such name or file.
     """
-    if name in _MODELS:
+    if _is_known(name):
         return name
-    with find_weights(name).open("rb") as file:
+    path = find_weights(name).resolve()
+    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, time: int) -> str:
+    """Digest of a file; its size and time of change tell whether it is still the same."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _known() -> Mapping[str, str]:
+    """The names that `clip` knows, with their addresses."""
+    from clip.clip import _MODELS  # `clip` loads torchvision, which is slow
+
+    return _MODELS
+
+
+def _is_known(name: str) -> bool:
+    # none of the names has a suffix, and a file's name can be told without loading `clip`
+    return not Path(name).suffix and name in _known()
+
+
+def _download(url: str, folder: str) -> str:
+    from clip.clip import _download  # `clip` loads torchvision, which is slow
+
+    return _download(url, folder)
 
 
 def check_image_size(clip: FrozenCLIP, size: tuple[int, ...], name: str) -> None:
@@ -181,7 +226,9 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
                 warnings.simplefilter("ignore")
                 weights = torch.jit.load(path, map_location="cpu").state_dict()
         else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
+            # only files of torch before 1.6 are no zip archives
+            mapped = zipfile.is_zipfile(path)
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch's readers raise anything on damaged bytes
         raise MethodError(
             f"{path} cannot be read as weights (truncated, or not a state dict or TorchScript "

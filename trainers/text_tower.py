@@ -7,18 +7,26 @@ The tower is causal and reads one position, the end token. So, without changing 
 2. tokens that all classes share at the start (start token, generic context) are computed once,
    and their keys and values serve every class, gradients included;
 3. the last block is computed for the end positions only.
+
+Memory is bounded: more than `TOKENS_PER_PASS` tokens are computed in parts, some classes at a time,
+and the backward pass computes each part again instead of keeping its activations.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# a backward pass keeps 5 GiB of so many at ViT-B/16's size in fp32, half of it in fp16
+TOKENS_PER_PASS = 2**14
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,16 @@ class Layout:
     def places(self) -> list[int]:
         """The place at which each class stands: the inverse of `order`."""
         return sorted(range(len(self.order)), key=self.order.__getitem__)
+
+    def parts(self, most: int) -> Iterator[tuple[slice, Layout]]:
+        """Neighbours of at most `most` tokens together, one class at least: rows and own layout."""
+        lengths = [n for classes, n in self.groups for _ in range(classes)]
+        starts = list(accumulate(lengths, initial=0))
+        first = 0
+        while first < len(lengths):
+            stop = max(first + 1, bisect_right(starts, starts[first] + most) - 1)
+            yield slice(starts[first], starts[stop]), Layout.of(lengths[first:stop])
+            first = stop
 
 
 class TextTower(nn.Module):
@@ -96,19 +114,42 @@ class TextTower(nn.Module):
         Returns:
             (C, D) or (G, C, D) features in float32, not normalised, in the order of the classes.
         """
-        P = prefix.shape[-2]
+        suffix = suffix.expand(*prefix.shape[:-2], -1, -1)
+        sets, tails = (t.reshape(-1, *t.shape[-2:]) for t in (prefix, suffix))  # (G, P or T, W)
+        N = sets.shape[1] + tails.shape[1]
+        if len(sets) * N <= TOKENS_PER_PASS:
+            x = self._encode(sets, tails, layout)  # (G, C, D)
+        else:
+            some = max(1, TOKENS_PER_PASS // N)  # sets in a pass
+            passes = zip(sets.split(some), tails.split(some), strict=True)
+            x = torch.cat([self._in_parts(*one, layout) for one in passes])
+        x = x[:, layout.places()]
+        return x.reshape(*prefix.shape[:-2], *x.shape[-2:])
+
+    def _in_parts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
+        """As `_encode`, some classes at a time; the backward pass computes them again."""
+        most = TOKENS_PER_PASS // len(prefix) - prefix.shape[1]
+        parts = [
+            checkpoint(
+                self._encode, prefix, suffix[:, rows], part,
+                use_reentrant=False, preserve_rng_state=False,
+            )
+            for rows, part in layout.parts(most)
+        ]  # fmt: skip
+        return torch.cat(parts, dim=1)
+
+    def _encode(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
+        """(G, P, W) and (G, T, W) -> (G, C, D) in float32, in the order of the places."""
+        P = prefix.shape[1]
         pos = self.positional_embedding.float()  # (77, W)
         own = [pos[P : P + S].repeat(C, 1) for C, S in layout.groups]  # (C*S, W) each
-        suffix = suffix.expand(*prefix.shape[:-2], -1, -1)
-        x = torch.cat([prefix, suffix], dim=-2) + torch.cat([pos[:P], *own])  # (.., N, W)
-        x = x.to(self.dtype).reshape(-1, *x.shape[-2:])  # (G, N, W)
+        x = torch.cat([prefix, suffix], dim=1) + torch.cat([pos[:P], *own])  # (G, N, W)
+        x = x.to(self.dtype)
         for block in self.blocks[:-1]:
             x = x + self._attend(block, block.ln_1(x), P, layout)
             x = x + block.mlp(block.ln_2(x))
         x = self._last_block(x, P, layout)  # (G, C, W)
-        x = self.ln_final(x).to(self.dtype) @ self.text_projection  # (G, C, D)
-        x = x.float()[:, layout.places()]
-        return x.reshape(*prefix.shape[:-2], *x.shape[-2:])
+        return (self.ln_final(x).to(self.dtype) @ self.text_projection).float()
 
     @torch.no_grad()
     def encode_tokens(self, tokens: list[list[int]], chunk: int = 512) -> Tensor:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-
-from clip.simple_tokenizer import SimpleTokenizer
+from typing import TYPE_CHECKING
 
 from trainers.errors import MethodError
+
+if TYPE_CHECKING:
+    from clip.simple_tokenizer import SimpleTokenizer
 
 
 @cache
 def _tokenizer() -> SimpleTokenizer:
+    from clip.simple_tokenizer import SimpleTokenizer  # `clip` loads torchvision, which is slow
+
     return SimpleTokenizer()
 
 

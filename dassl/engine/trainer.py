@@ -12,7 +12,6 @@ import torch
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
-from dassl.data import DataManager
 from dassl.evaluation import build_evaluator
 from dassl.utils import (
     AverageMeter,
@@ -53,6 +52,8 @@ class SimpleTrainer(TrainerBase):
 
     def build_data_loader(self) -> None:
         """Build the data manager and take its loaders."""
+        from dassl.data import DataManager  # needs torchvision, which is slow to import
+
         dm = DataManager(self.cfg)
         self.train_loader_x = dm.train_loader_x
         self.train_loader_u = dm.train_loader_u

@@ -1,4 +1,8 @@
-"""All helpers, in one flat namespace as in Dassl."""
+"""All helpers, in one flat namespace as in Dassl. Those that need torch are loaded on first use."""
+
+from typing import TYPE_CHECKING
+
+from dassl.lazy import on_first_use
 
 from .errors import (
     CheckpointError,
@@ -9,7 +13,6 @@ from .errors import (
     UserError,
 )
 from .logger import Logger, close_logger, log_only, setup_logger
-from .meters import AverageMeter, MetricMeter
 from .registry import Registry
 from .tools import (
     atomic_open,
@@ -26,17 +29,18 @@ from .tools import (
     tolist_if_not,
     write_json,
 )
-from .torchtools import (
-    count_num_param,
-    get_device,
-    init_network_weights,
-    load_checkpoint,
-    load_pretrained_weights,
-    open_all_layers,
-    open_specified_layers,
-    resume_from_checkpoint,
-    save_checkpoint,
-)
+
+if TYPE_CHECKING:
+    from .checkpoint import load_checkpoint, resume_from_checkpoint, save_checkpoint
+    from .meters import AverageMeter, MetricMeter
+    from .torchtools import (
+        count_num_param,
+        get_device,
+        init_network_weights,
+        load_pretrained_weights,
+        open_all_layers,
+        open_specified_layers,
+    )
 
 __all__ = [
     "AverageMeter",
@@ -75,3 +79,17 @@ __all__ = [
     "tolist_if_not",
     "write_json",
 ]
+
+_METERS = ("AverageMeter", "MetricMeter")
+_CHECKPOINT = ("load_checkpoint", "resume_from_checkpoint", "save_checkpoint")
+_TORCHTOOLS = (
+    *("count_num_param", "get_device", "init_network_weights", "load_pretrained_weights"),
+    *("open_all_layers", "open_specified_layers"),
+)
+
+__getattr__ = on_first_use(
+    __name__,
+    dict.fromkeys(_METERS, "meters")
+    | dict.fromkeys(_CHECKPOINT, "checkpoint")
+    | dict.fromkeys(_TORCHTOOLS, "torchtools"),
+)

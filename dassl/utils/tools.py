@@ -15,7 +15,6 @@ from typing import IO, Any
 
 import numpy as np
 import PIL
-import torch
 from PIL import Image
 
 from .errors import FolderError, ImageError, MissingFileError, UserError
@@ -101,6 +100,8 @@ def write_json(obj: Any, fpath: str | os.PathLike) -> None:
 
 def set_random_seed(seed: int) -> None:
     """Seed Python, numpy, torch and all CUDA devices."""
+    import torch  # slow to import, and most callers of this module need none
+
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -88,7 +88,7 @@ def test_ctrl_c_ends_with_one_line_and_no_results(data_root, tmp_path, monkeypat
     with pytest.raises(SystemExit) as stop:
         train.command_line(lambda: protocol.main(call))
     assert stop.value.code == 130
-    message = "interrupted: the same command continues from the last checkpoint\n"
+    message = "interrupted: the same command continues where it was\n"
     assert capsys.readouterr().err == message
     assert not list(tmp_path.rglob("results.json"))
     assert list(tmp_path.rglob("model.pth.tar-1"))

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from dassl.utils import UserError
@@ -289,7 +290,7 @@ def test_pools_of_the_studies_are_those_of_the_paper_cut_grown_or_with_noise(dat
     ],
 )
 def test_one_job_for_each_gpu_unless_told_otherwise(monkeypatch, visible, count, jobs, expected):
-    monkeypatch.setattr(study_runner.torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -1,0 +1,53 @@
+"""The image tower through torch.compile: opt-in, for runs with many images (`MODEL.COMPILE True`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from trainers.errors import MethodError
+
+
+class CompiledTower:
+    """An image tower that is compiled for each batch size that is larger than all before.
+
+    A smaller batch, such as the last one of a split, is filled up with zeros: it needs no
+    compilation of its own. On a GPU the kernels are replayed as a CUDA graph.
+
+    Args:
+        tower: images (B, 3, R, R) -> features (B, D); each image for itself, without gradients.
+        device: where the tower is.
+    """
+
+    def __init__(self, tower: nn.Module, device: torch.device):
+        mode = "reduce-overhead" if device.type == "cuda" else None
+        self._call: Callable[[Tensor], Tensor] = torch.compile(tower, dynamic=False, mode=mode)
+        self._sizes: set[int] = set()  # batch sizes that are compiled
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features (B, D); on a GPU they are valid until the next call.
+
+        Raises:
+            MethodError: the machine cannot compile.
+        """
+        B = len(images)
+        size = min((s for s in self._sizes if s >= B), default=B)
+        if size > B:
+            filler = images.new_zeros(size - B, *images.shape[1:])
+            images = torch.cat([images, filler])
+        try:
+            features = self._call(images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # whatever the compiler's parts raise
+            if size in self._sizes:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise MethodError(
+                f"MODEL.COMPILE is True, but the image tower cannot be compiled here ({reason}): "
+                "it needs a C++ compiler such as g++; install one, or set MODEL.COMPILE False"
+            ) from error
+        self._sizes.add(size)
+        return features[:B]
