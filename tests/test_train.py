@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 import train
 from dassl.engine import SimpleTrainer
+from tools.run_folder import peak_memory
 
 
 def files(folder: Path) -> set[str]:
@@ -83,6 +85,10 @@ def test_results_say_what_was_measured_and_how(job, tmp_path):
     assert 0 < results["macro_f1"] <= 100
     assert results["num_classes"] > 1 and results["total"] % results["num_classes"] == 0
     assert 0 < results["seconds"]["train"] < results["seconds"]["total"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    assert set(results["memory"]) == {"process_gib", "device_gib"}
+    assert 0.1 < results["memory"]["process_gib"] <= round(peak, 3)
+    assert results["memory"]["device_gib"] is None
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert len(results["config_hash"]) == 12
 
@@ -242,3 +248,13 @@ def test_notebooks_can_call_main_again_and_again(job, tmp_path, capsys):
     capsys.readouterr()
     print("after")
     assert capsys.readouterr().out == "after\n"
+
+
+def test_memory_of_the_gpu_is_the_most_that_torch_had_allocated(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        torch.cuda, "max_memory_allocated", lambda device: asked.append(device) or 3 * 2**29
+    )
+    gpu = torch.device("cuda", 1)
+    assert peak_memory(gpu)["device_gib"] == 1.5
+    assert asked == [gpu]

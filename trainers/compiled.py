@@ -1,4 +1,4 @@
-"""The image tower through torch.compile: opt-in, for runs with many images (`MODEL.COMPILE True`)."""
+"""The image tower through torch.compile, for runs with many images (`MODEL.COMPILE True`)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 
 from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
@@ -141,3 +144,12 @@ def test_accuracy_for_each_k():
 def test_accuracy_takes_the_first_of_several_outputs():
     assert compute_accuracy((LOGITS, None), LABELS)[0].item() == 25.0  # type: ignore[arg-type]
     assert compute_accuracy([LOGITS, LOGITS], LABELS)[0].item() == 25.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60))
+def test_macro_f1_is_scikit_learns_over_the_classes_that_occur(pairs):
+    ev = build_evaluator(get_cfg_default())
+    true, pred = zip(*pairs, strict=True)
+    ev.process(torch.eye(7)[list(pred)], torch.tensor(true))
+    expected = f1_score(true, pred, average="macro", labels=sorted(set(true)))
+    assert ev.evaluate()["macro_f1"] == 100.0 * float(expected)

@@ -361,7 +361,7 @@ def results(folder: Path) -> dict[str, dict]:
     found = {}
     for path in folder.rglob("results.json"):
         content = json.loads(path.read_text())
-        del content["seconds"]
+        del content["seconds"], content["memory"]
         found[str(path.relative_to(folder))] = content
     return found
 

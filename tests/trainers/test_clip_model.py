@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import clip
 import pytest
 import torch
 from torch import nn
+from torch.profiler import profile
 
 from benchmarks.reference import plain_clip
 from trainers import clip_model
-from trainers.clip_model import check_image_size, find_weights, load_clip
+from trainers.clip_model import (
+    FrozenCLIP,
+    check_image_size,
+    find_weights,
+    load_clip,
+    weights_digest,
+)
 from trainers.errors import MethodError
 from trainers.precision import Precision, resolve_precision
 
@@ -191,3 +200,104 @@ def test_images_of_another_size_are_refused(frozen_clip):
         "INPUT.SIZE is (224, 224), but small reads images of 32x32 pixels: "
         'set INPUT.SIZE "(32, 32)"'
     )
+
+
+def openai_built(weights, dtype):
+    """The model as OpenAI's builder leaves it, its fp16 parameters in another dtype."""
+    model = clip.model.build_model(dict(weights))
+    for parameter in model.parameters():
+        if parameter.dtype is torch.float16:
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("layers", [2, (1, 2, 1, 1)])  # a ViT, a ResNet
+def test_every_tensor_is_as_openais_builder_leaves_it(tmp_path, precision, half, layers):
+    model = plain_clip(**{**SMALL, "layers": layers})
+    generator = torch.Generator().manual_seed(0)
+    weights = {  # fp32 values that fp16 cannot hold, if not `half`
+        key: value + 1e-4 * torch.randn(value.shape, generator=generator)
+        if value.is_floating_point()
+        else value
+        for key, value in model.state_dict().items()
+    }
+    if half:
+        clip.model.convert_weights(model)
+        weights = {key: weights[key].to(value.dtype) for key, value in model.state_dict().items()}
+    torch.save(weights, tmp_path / "weights.pt")
+    towers = resolve_precision(precision, "cpu")
+    loaded = load_clip(str(tmp_path / "weights.pt"), towers)
+    expected = FrozenCLIP(openai_built(weights, towers.dtype), towers)
+    found = loaded.state_dict()
+    assert list(found) == list(expected.state_dict())
+    for key, value in expected.state_dict().items():
+        assert found[key].dtype == value.dtype and torch.equal(found[key], value), key
+    for ours, theirs in zip(loaded.text.blocks, expected.text.blocks, strict=True):
+        assert torch.equal(ours.attn_mask, theirs.attn_mask)
+
+
+def test_no_weights_are_drawn(tmp_path, monkeypatch):
+    _, path = saved(tmp_path, layers=(1, 1, 1, 1))
+    drawn = []
+    for name in ("normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_"):
+        real = getattr(nn.init, name)
+
+        def spy(tensor, *args, real=real, **options):
+            drawn.extend([] if tensor.is_meta else [tensor])
+            return real(tensor, *args, **options)
+
+        monkeypatch.setattr(nn.init, name, spy)
+    load_clip(str(path), CPU)
+    assert drawn == []
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_file_that_changes_later_does_not_change_the_towers(tmp_path, half):
+    model, path = saved(tmp_path)
+    if not half:
+        torch.save(model.state_dict(), path)
+    loaded = load_clip(str(path), CPU)
+    before = {key: value.clone() for key, value in loaded.state_dict().items()}
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert all(torch.equal(value, before[key]) for key, value in loaded.state_dict().items())
+
+
+def test_a_state_dict_of_an_old_torch_is_read(tmp_path):
+    model, path = saved(tmp_path)
+    new = load_clip(str(path), CPU).state_dict()
+    torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
+    old = load_clip(str(path), CPU).state_dict()
+    assert all(torch.equal(value, new[key]) for key, value in old.items())
+
+
+def test_a_weights_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"abc")
+    hashed = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: hashed.append(a) or real(*a))
+    # sha256 of "abc" (FIPS 180-2) and of "abcd"
+    assert [weights_digest(str(path)) for _ in range(3)] == ["ba7816bf8f01"] * 3
+    assert len(hashed) == 1
+    path.write_bytes(b"abcd")
+    assert weights_digest(str(path)) == "88d4266fd4e6"
+    assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("layers", [2, (1, 1, 1, 1)])  # a ViT, a ResNet
+def test_the_image_tower_builds_no_graph_and_attends_in_one_kernel(layers):
+    model = plain_clip(**{**SMALL, "layers": layers})
+    images = torch.randn(3, 3, 32, 32)
+    exact = nn.functional.normalize(model.encode_image(images), dim=-1)
+    loaded = FrozenCLIP(model, CPU)
+    with profile() as trace:
+        features = loaded.encode_image(images)
+    calls = {event.key: event.count for event in trace.key_averages()}
+    blocks = layers if isinstance(layers, int) else 1  # a ResNet attends once, to pool
+    assert calls["aten::scaled_dot_product_attention"] == blocks
+    assert not {"aten::softmax", "aten::baddbmm", "aten::bmm"} & calls.keys()
+    assert features.grad_fn is None and not features.requires_grad
+    assert exact.grad_fn is not None and torch.allclose(features, exact, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import clip
 import pytest
 import torch
@@ -9,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reference import plain_text_features
+from trainers import text_tower
 from trainers.errors import MethodError
 from trainers.prompt_learner import POSITIONS, PromptLearner, context_words
-from trainers.text_tower import Layout
+from trainers.text_tower import Layout, TextTower
 
 NAMES = ["cat", "great_pyrenees", "Boeing 737-800", "2012 Ferrari FF Coupe", "st.", "dog"]
 WORDS = ["amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heath", "inlet"]
@@ -205,3 +208,107 @@ def test_layout_puts_each_class_at_one_place_by_length(lengths):
     assert in_order == sorted(lengths)
     assert [in_order[place] for place in layout.places()] == lengths
     assert len({n for _, n in layout.groups}) == len(layout.groups)
+
+
+@contextmanager
+def at_most(tokens: int):
+    """Passes of so many tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_tower, "TOKENS_PER_PASS", tokens)
+        yield
+
+
+def encoded(clip, learner, ctx, tokens):
+    """Features and context gradient with passes of so many tokens, and what autograd keeps."""
+    ctx = ctx.clone().requires_grad_()
+    cotangent = None
+    weights = {p.untyped_storage().data_ptr() for p in (*clip.parameters(), *learner.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with at_most(tokens):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            features = clip.encode_prompts(*learner.assemble(ctx))
+        cotangent = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+        (features * cotangent).sum().backward()
+    return features.detach(), ctx.grad, sum(kept.values())
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("shape", [(4, 128), (6, 4, 128), (3, 4, 128)])  # generic, CSC, G sets
+@pytest.mark.parametrize("tokens", [1, 15, 40, 60])
+def test_passes_of_few_tokens_change_neither_features_nor_gradients(
+    frozen_clip, position, shape, tokens
+):
+    if shape[0] == 3 and position != "end":
+        pytest.skip("a context for each image has the name at the end")
+    own = shape[0] == len(NAMES)
+    learner = PromptLearner(frozen_clip.text, NAMES, 4, class_specific=own, position=position)
+    ctx = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.1
+    whole, grad, _ = encoded(frozen_clip, learner, ctx, 2**14)
+    parts, parts_grad, _ = encoded(frozen_clip, learner, ctx, tokens)
+    assert relative(parts, whole) < 1e-6
+    assert relative(parts_grad, grad) < 1e-6
+    with torch.no_grad(), at_most(tokens):
+        assert relative(frozen_clip.encode_prompts(*learner.assemble(ctx)), whole) < 1e-6
+
+
+def test_gradients_can_be_taken_twice_through_passes(frozen_clip):
+    learner = PromptLearner(frozen_clip.text, NAMES, n_ctx=4)
+    grads = []
+    for tokens in (2**14, 20):
+        with at_most(tokens):
+            features = frozen_clip.encode_prompts(*learner())
+            first = torch.autograd.grad(features[0].sum(), learner.ctx, retain_graph=True)
+            grads.append(torch.cat([*first, *torch.autograd.grad(features[1].sum(), learner.ctx)]))
+    assert relative(grads[1], grads[0]) < 1e-6
+
+
+def test_what_the_backward_pass_keeps_does_not_grow_with_the_classes(frozen_clip):
+    kept = {}
+    for count in (50, 100, 200):
+        learner = PromptLearner(frozen_clip.text, ["oak"] * count, n_ctx=4)  # 3 tokens a class
+        ctx = learner.ctx.detach()
+        kept[count] = [encoded(frozen_clip, learner, ctx, tokens)[2] for tokens in (2**14, 100)]
+    whole, parts = zip(*kept.values(), strict=True)
+    assert whole[2] > 1.8 * whole[1] > 3 * whole[0]
+    # the token vectors of the classes, and no activations
+    assert parts[2] < whole[2] / 10
+    assert parts[2] - parts[1] < 3 * 100 * (3 * 128 + 6 * 128) * 4
+
+
+def test_below_the_bound_all_classes_are_one_pass(frozen_clip, monkeypatch):
+    passes = []
+    encode = TextTower._encode
+    monkeypatch.setattr(
+        TextTower, "_encode", lambda self, *args: passes.append(args[2]) or encode(self, *args)
+    )
+    learner = PromptLearner(frozen_clip.text, NAMES, n_ctx=4)
+    prefix, suffix, layout = learner()
+    N = len(prefix) + len(suffix)
+    with at_most(N):
+        frozen_clip.text(prefix, suffix, layout)
+    assert passes == [layout]
+    with at_most(N - 1):
+        frozen_clip.text(prefix, suffix, layout)
+    assert len(passes) == 3
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(-5, 100))
+def test_parts_of_a_layout_are_whole_classes_within_the_bound(lengths, most):
+    layout = Layout.of(lengths)
+    found = []
+    rows = 0
+    for place, part in layout.parts(most):
+        own = [n for classes, n in part.groups for _ in range(classes)]
+        assert (place.start, place.stop) == (rows, rows + sum(own))
+        assert sum(own) <= most or len(own) == 1
+        assert list(part.order) == list(range(len(own)))
+        rows = place.stop
+        found += own
+    assert found == sorted(lengths)

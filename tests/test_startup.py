@@ -1,0 +1,134 @@
+"""What light commands do not load, and what is loaded on first use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import dassl.data
+import dassl.engine
+import dassl.utils
+import train
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "torchvision", "clip", "sklearn", "scipy", "matplotlib", "tensorboard")
+# runs a module as `python -m` does, and tells on stderr what it has loaded
+WATCH = """
+import atexit, runpy, sys
+heavy, sys.argv = sys.argv[1].split(","), sys.argv[2:]
+found = lambda: sorted(name for name in heavy if name in sys.modules)
+atexit.register(lambda: print("loaded:", *found(), file=sys.stderr))
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def loaded(*words: str, code: str = WATCH) -> tuple[set[str], str]:
+    """Which heavy packages a command loads, and what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, ",".join(HEAVY), *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.rpartition("loaded:")[2].split()), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --help", "--eval-only"),
+        ("tools.tables {tree}", "77.5"),
+        ("tools.plots --help", "usage"),
+        ("tools.pools list", "paper"),
+        ("tools.prepare_data --list --data {data}", "oxford_pets"),
+        ("tools.doctor folder:{images}", "ok"),
+        ("tools.study --help", "status"),
+    ],
+)
+def test_a_command_that_needs_no_torch_does_not_load_it(tmp_path, words, said):
+    places = {"tree": tmp_path / "tree", "data": tmp_path, "images": tmp_path / "images"}
+    results(places["tree"])
+    images(places["images"])
+    found, shown = loaded(*words.format(**places).split())
+    assert said in shown
+    assert found == set()
+
+
+def test_where_a_study_stands_is_told_without_the_image_libraries(tmp_path):
+    words = ["status", "configs/studies/embedded_base2new.yaml", "--output", str(tmp_path)]
+    found, shown = loaded("tools.study", *words)
+    assert "to do" in shown
+    assert found == {"torch"}  # the methods' knobs stand in their modules
+
+
+def test_an_evaluation_needs_no_scikit_learn():
+    code = """
+import atexit, sys
+import torch
+from dassl.config import get_cfg_default
+from dassl.evaluation import build_evaluator
+evaluator = build_evaluator(get_cfg_default())
+evaluator.process(torch.eye(3), torch.tensor([0, 1, 1]))
+evaluator.evaluate()
+print("loaded:", *(name for name in sys.argv[1].split(",") if name in sys.modules), file=sys.stderr)
+"""
+    found, shown = loaded(code=code)
+    assert "* macro_f1: 83.3%" in shown
+    assert found == {"torch"}
+
+
+@pytest.mark.parametrize("package", [dassl.data, dassl.engine, dassl.utils])
+def test_every_public_name_of_a_package_is_there(package):
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+    with pytest.raises(AttributeError, match=f"'{package.__name__}' has no attribute 'nothing'"):
+        package.nothing  # noqa: B018
+
+
+def test_too_little_memory_on_the_gpu_is_told_without_traceback(job, monkeypatch, refused):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(train, "build_trainer", full)
+    message = refused(job("CoOp"))
+    assert message == (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. A smaller DATALOADER.TRAIN_X.BATCH_SIZE "
+        "or DATALOADER.TEST.BATCH_SIZE needs less memory."
+    )
+
+
+def test_an_error_of_ours_keeps_its_traceback(job, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(train, "build_trainer", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train.main(job("CoOp"))
+
+
+def images(folder: Path) -> None:
+    """Ten images of each of two classes."""
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / name / f"{number}.png")
+
+
+def results(folder: Path) -> None:
+    """One run's results."""
+    import json
+
+    path = folder / "seed1/all/results.json"
+    path.parent.mkdir(parents=True)
+    content = {
+        **{"protocol": "fewshot", "dataset": "Shapes", "classes": "all", "shots": 1, "seed": 1},
+        **{"trainer": "CoOp", "config": "embedded", "accuracy": 77.5, "epoch": 1},
+        **{"checkpoint": "0", "settings": {}},
+    }
+    path.write_text(json.dumps(content))
