@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
+from math import ceil
 from typing import Any
 
 import torch
@@ -53,9 +54,14 @@ class Layout:
         return sorted(range(len(self.order)), key=self.order.__getitem__)
 
     def parts(self, most: int) -> Iterator[tuple[slice, Layout]]:
-        """Neighbours of at most `most` tokens together, one class at least: rows and own layout."""
+        """Neighbours of at most `most` tokens together, one class at least: rows and own layout.
+
+        As few parts as fit, of about the same size: the largest decides about memory.
+        """
         lengths = [n for classes, n in self.groups for _ in range(classes)]
         starts = list(accumulate(lengths, initial=0))
+        count = ceil(starts[-1] / max(most, 1))
+        most = min(most, ceil(starts[-1] / count) + lengths[-1] - 1)
         first = 0
         while first < len(lengths):
             stop = max(first + 1, bisect_right(starts, starts[first] + most) - 1)
