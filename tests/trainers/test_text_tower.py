@@ -284,7 +284,6 @@ def test_what_the_backward_pass_keeps_does_not_grow_with_the_classes(frozen_clip
     assert parts[2] < whole[2] / 10
     # a class more: its 3 token vectors and its feature, but no activations
     growth = (parts[2] - parts[1]) / 100
-    print("G", growth, [w - v for v, w in zip(whole, whole[1:])])
     assert growth < 1.1 * 4 * (3 * 128 + 96)
 
 
