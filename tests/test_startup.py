@@ -13,6 +13,8 @@ import dassl.data
 import dassl.engine
 import dassl.utils
 import train
+from benchmarks import start
+from trainers.clip_model import load_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "clip", "sklearn", "scipy", "matplotlib", "tensorboard")
@@ -87,6 +89,28 @@ def test_every_public_name_of_a_package_is_there(package):
     assert [name for name in package.__all__ if not hasattr(package, name)] == []
     with pytest.raises(AttributeError, match=f"'{package.__name__}' has no attribute 'nothing'"):
         package.nothing  # noqa: B018
+
+
+def test_the_benchmark_of_the_start_compares_every_tensor(monkeypatch, capsys):
+    monkeypatch.setattr(start, "COMMANDS", ("tools.pools list",))
+    monkeypatch.setattr(start, "IMPORTS", ("-c", "import decimal"))
+    start.main(["--small", "--runs", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.rsplit(maxsplit=3)[0].strip() for line in lines if line.endswith("x")]
+    assert rows[0] == "python -m tools.pools list"
+    assert rows[1:] == [
+        "state dict, load_clip", "state dict, reading only",
+        "archive, load_clip", "archive, reading only",
+    ]  # fmt: skip
+
+    def wrong(name, precision):
+        clip = load_clip(name, precision)
+        clip.text.text_projection[0, 0] += 1
+        return clip
+
+    monkeypatch.setattr(start, "load_clip", wrong)
+    with pytest.raises(AssertionError):
+        start.main(["--small", "--runs", "1"])
 
 
 def test_too_little_memory_on_the_gpu_is_told_without_traceback(job, monkeypatch, refused):
