@@ -91,6 +91,16 @@ def test_every_public_name_of_a_package_is_there(package):
         package.nothing  # noqa: B018
 
 
+def test_a_module_of_a_package_is_there_without_an_import_of_its_own():
+    code = """
+import sys
+import dassl.engine, dassl.utils
+print(dassl.utils.torchtools.__name__, dassl.engine.trainer.__name__)
+print("loaded:", file=sys.stderr)
+"""
+    assert loaded(code=code)[1] == "dassl.utils.torchtools dassl.engine.trainer\n"
+
+
 def test_the_benchmark_of_the_start_compares_every_tensor(monkeypatch, capsys):
     monkeypatch.setattr(start, "COMMANDS", ("tools.pools list",))
     monkeypatch.setattr(start, "IMPORTS", ("-c", "import decimal"))
