@@ -277,6 +277,7 @@ def _check_ranges(cfg: CfgNode) -> None:
         "OPTIM.LR": 0,
         "TRAIN.PRINT_FREQ": 1,
         "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.MEMORY_MB": 0,
         "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
         "DATALOADER.TEST.BATCH_SIZE": 1,
     }

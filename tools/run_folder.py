@@ -43,6 +43,7 @@ NEUTRAL_KEYS = (
     "CONFIG_LABEL",
     "DATASET.ROOT",
     "DATALOADER.TEST.BATCH_SIZE",
+    "DATALOADER.MEMORY_MB",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
     "TEST.PER_CLASS_RESULT",
@@ -53,7 +54,7 @@ NEUTRAL_KEYS = (
     "CACHE.LIMIT_GB",
 )
 # said only where they have a value
-OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE")
+OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE", "INPUT.DEVICE_AUGMENT")
 CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
 TRAINED_KEY = "TRAINED_ON"  # in config.yaml: digest of the training list
 ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"

@@ -21,6 +21,7 @@ _C.INPUT.SIZE = (224, 224)  # height, width
 _C.INPUT.INTERPOLATION = "bilinear"
 _C.INPUT.TRANSFORMS = ()  # names; the order of the pipeline is fixed (data/transforms)
 _C.INPUT.NO_TRANSFORM = False
+_C.INPUT.DEVICE_AUGMENT = False  # training views are made on the device, from images kept there
 _C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
 _C.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
 _C.INPUT.CROP_PADDING = 4
@@ -54,6 +55,7 @@ _C.DATASET.ALL_AS_UNLABELED = False
 
 _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4
+_C.DATALOADER.MEMORY_MB = 2048  # MiB of decoded training images that are kept; 0: none
 _C.DATALOADER.K_TRANSFORMS = 1  # augmented views per training image
 _C.DATALOADER.RETURN_IMG0 = False
 _C.DATALOADER.TRAIN_X = CN()

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms as T
 from yacs.config import CfgNode
 
-from dassl.utils import UserError, get_device, read_image
+from dassl.utils import UserError, get_device
 
+from .dataset_wrapper import DatasetWrapper
 from .datasets import Datum, build_dataset
+from .device_augment import DeviceViews
 from .samplers import build_sampler
-from .transforms import INTERPOLATION_MODES, build_transform
+from .train_loader import TrainLoader
+from .transforms import build_transform
 
 __all__ = ["DataManager", "DatasetWrapper", "build_data_loader"]
 
@@ -31,10 +32,12 @@ def build_data_loader(
 ) -> DataLoader:
     """Build a loader (Dassl API, section 3.5).
 
-    In training an incomplete last batch is dropped, unless it is the only one.
+    In training an incomplete last batch is dropped, unless it is the only one, and workers live
+    as long as the loader. With INPUT.DEVICE_AUGMENT training batches are made on the device.
 
     Raises:
-        UserError: there is no item, or the batch size is not positive.
+        UserError: there is no item, the batch size is not positive, or the device cannot do what
+            is configured.
     """
     if not data_source:
         raise UserError(
@@ -44,14 +47,25 @@ def build_data_loader(
     if batch_size < 1:
         raise UserError(f"The batch size must be at least 1, but got {batch_size}")
     sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
-    wrapper = dataset_wrapper or DatasetWrapper
-    return DataLoader(
-        wrapper(cfg, data_source, transform=tfm, is_train=is_train),
+    drop_last = is_train and len(data_source) >= batch_size
+    device = get_device(cfg.USE_CUDA)
+    if is_train and cfg.INPUT.DEVICE_AUGMENT:
+        if dataset_wrapper is not None:
+            raise UserError(
+                "INPUT.DEVICE_AUGMENT makes the batches itself: it does not go with a "
+                "dataset_wrapper"
+            )
+        views = DeviceViews(cfg, data_source, tfm, device)
+        return DataLoader(
+            views, batch_size, sampler=sampler, drop_last=drop_last, collate_fn=views.collate
+        )
+    return (TrainLoader if is_train else DataLoader)(
+        (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        drop_last=is_train and len(data_source) >= batch_size,
-        pin_memory=get_device(cfg.USE_CUDA).type == "cuda",
+        drop_last=drop_last,
+        pin_memory=device.type == "cuda",
     )
 
 
@@ -155,63 +169,3 @@ class DataManager:
             table.append(["# val", f"{len(dataset.val):,}"])
         table.append(["# test", f"{len(dataset.test):,}"])
         print(tabulate(table))
-
-
-class DatasetWrapper(Dataset):
-    """A torch dataset over a list of `Datum` (Dassl API, section 3.4).
-
-    Items are dicts: ``label``, ``domain``, ``impath``, ``index`` (position in the list), ``img``;
-    with several transforms also ``img2``, ...; with RETURN_IMG0 also ``img0`` (resized only).
-    """
-
-    def __init__(
-        self,
-        cfg: CfgNode,
-        data_source: Sequence[Any],
-        transform: Any = None,
-        is_train: bool = False,
-    ) -> None:
-        self.cfg = cfg
-        self.data_source = data_source
-        self.transform = transform
-        self.is_train = is_train
-        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
-        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        if self.k_tfm > 1 and transform is None:
-            raise UserError(
-                f"Cannot transform the image {self.k_tfm} times because transform is None"
-            )
-        interpolation = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
-        to_tensor = [T.Resize(cfg.INPUT.SIZE, interpolation=interpolation), T.ToTensor()]
-        if "normalize" in cfg.INPUT.TRANSFORMS:
-            to_tensor.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
-        self.to_tensor = T.Compose(to_tensor)
-
-    def __len__(self) -> int:
-        return len(self.data_source)
-
-    def __getitem__(self, idx: int) -> dict[str, Any]:
-        item = self.data_source[idx]
-        output: dict[str, Any] = {
-            "label": item.label,
-            "domain": item.domain,
-            "impath": item.impath,
-            "index": idx,
-        }
-        img0 = read_image(item.impath)
-        if self.transform is None:
-            output["img"] = img0
-        elif isinstance(self.transform, (list, tuple)):
-            for i, tfm in enumerate(self.transform):
-                output["img" if i == 0 else f"img{i + 1}"] = self._transform_image(tfm, img0)
-        else:
-            output["img"] = self._transform_image(self.transform, img0)
-        if self.return_img0:
-            output["img0"] = self.to_tensor(img0)
-        return output
-
-    def _transform_image(
-        self, tfm: Callable[[Any], torch.Tensor], img0: Any
-    ) -> torch.Tensor | list[torch.Tensor]:
-        views = [tfm(img0) for _ in range(self.k_tfm)]
-        return views[0] if self.k_tfm == 1 else views

@@ -77,6 +77,9 @@ class SimpleTrainer(TrainerBase):
             super().train(self.start_epoch, self.max_epoch)
         finally:
             self._metrics = None  # a later test() is not part of this run
+            for loader in (self.train_loader_x, self.train_loader_u):
+                if hasattr(loader, "close"):  # ends its workers
+                    loader.close()
 
     def before_train(self) -> None:
         """Resume from RESUME or OUTPUT_DIR, open the files of metrics, start the clock."""

@@ -1,6 +1,6 @@
 """Batches: their content, order, number and errors."""
 
-import gc
+import multiprocessing
 import random
 import re
 from collections import Counter
@@ -189,31 +189,30 @@ def test_memory_is_pinned_only_for_cuda(make_cfg, monkeypatch):
     assert not DataManager(make_cfg("USE_CUDA", False)).test_loader.pin_memory
 
 
+@pytest.mark.parametrize("memory", [0, 16])
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("fault", ["truncated", "gone"])
 def test_a_bad_image_stops_the_run_with_its_name_from_workers_too(
-    make_cfg, tmp_path, workers, fault, monkeypatch
+    make_cfg, tmp_path, workers, fault, memory, monkeypatch
 ):
     # After an error torch waits this long for a worker (5 s) before it ends it.
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
     path = tmp_path / "bad.png"
     Image.fromarray(np.zeros((9, 9, 3), dtype=np.uint8)).save(path)
     source = [SimpleNamespace(impath=str(path), label=0, domain=0, classname="")]
-    loader = build_data_loader(
-        make_cfg("DATALOADER.NUM_WORKERS", workers), data_source=source, tfm=T.ToTensor()
-    )
+    cfg = make_cfg("DATALOADER.NUM_WORKERS", workers, "DATALOADER.MEMORY_MB", memory)
+    loader = build_data_loader(cfg, data_source=source, tfm=T.ToTensor())
     if fault == "gone":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(MissingFileError if fault == "gone" else ImageError) as error:
-        batches = iter(loader)
-        next(batches)
+        next(iter(loader))
     start = f'No file exists at "{path}"' if fault == "gone" else f'"{path}" is not a readable'
     assert str(error.value).startswith(start)
     assert "Traceback" not in str(error.value)
-    del batches, error
-    gc.collect()
+    loader.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
 
 
 # ---- samplers

@@ -215,3 +215,24 @@ def test_noise_and_translation_apply_half_of_the_time(image):
     moved = [ours.Random2DTranslation(8, 8)(image) for _ in range(60)]
     assert {out.size for out in moved} == {(8, 8)}
     assert 15 < sum(out.tobytes() != plain.tobytes() for out in moved) < 45
+
+
+def test_steps_say_all_their_parameters():
+    steps = [
+        ours.Random2DTranslation(8, 6, 0.25, Mode.BICUBIC),
+        ours.InstanceNormalization(1e-5),
+        ours.Cutout(2, 5),
+        ours.GaussianNoise(0.1, 0.2, 0.3),
+    ]
+    assert [repr(step) for step in steps] == [
+        "Random2DTranslation(size=(8, 6), p=0.25, interpolation=bicubic)",
+        "InstanceNormalization(eps=1e-05)",
+        "Cutout(n_holes=2, length=5)",
+        "GaussianNoise(mean=0.1, std=0.2, p=0.3)",
+    ]
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_a_pipeline_of_all_steps_says_no_address(is_train):
+    text = repr(build_transform(make_cfg(*ours.AVAI_CHOICES), is_train=is_train))
+    assert " at 0x" not in text and "\n    Normalize(" in text

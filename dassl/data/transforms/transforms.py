@@ -65,6 +65,8 @@ class Random2DTranslation:
         interpolation: InterpolationMode = InterpolationMode.BILINEAR,
     ) -> None:
         self.p = p
+        self.size = (height, width)
+        self.interpolation = interpolation
         self.resize = T.Resize((height, width), interpolation=interpolation)
         larger = (round(height * 1.125), round(width * 1.125))
         self.enlarge_and_crop = T.Compose(
@@ -73,6 +75,10 @@ class Random2DTranslation:
 
     def __call__(self, img: Any) -> Any:
         return self.resize(img) if torch.rand(1).item() > self.p else self.enlarge_and_crop(img)
+
+    def __repr__(self) -> str:
+        name, mode = type(self).__name__, self.interpolation.value
+        return f"{name}(size={self.size}, p={self.p}, interpolation={mode})"
 
 
 class InstanceNormalization:
@@ -85,6 +91,9 @@ class InstanceNormalization:
         mean = img.mean(dim=(1, 2), keepdim=True)
         std = img.std(dim=(1, 2), keepdim=True)
         return (img - mean) / (std + self.eps)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(eps={self.eps})"
 
 
 class Cutout:
@@ -104,6 +113,9 @@ class Cutout:
             img[..., max(y - half, 0) : y + half, max(x - half, 0) : x + half] = 0
         return img
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n_holes={self.n_holes}, length={self.length})"
+
 
 class GaussianNoise:
     """With probability ``p`` add normal noise to an image (3, H, W)."""
@@ -117,6 +129,9 @@ class GaussianNoise:
         if torch.rand(1).item() > self.p:
             return img
         return img + torch.randn_like(img) * self.std + self.mean
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(mean={self.mean}, std={self.std}, p={self.p})"
 
 
 def build_transform(
