@@ -1,8 +1,8 @@
 """Decoded training images that are kept in memory."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ __all__ = ["MEBIBYTE", "ImageMemory"]
 MEBIBYTE = 2**20
 # Images share few tensors: torch needs an open file for each one that it shares with a worker.
 CHUNK = 64 * MEBIBYTE
-BLOCK = 64  # images that are decoded before the limit is looked at
 
 
 class ImageMemory:
@@ -40,25 +39,19 @@ class ImageMemory:
         self._chunks: list[torch.Tensor] = []
         # of each image: chunk, offset, height, width, and what its file says beside the pixels
         self._places: dict[str, tuple[int, int, int, int, dict[Any, Any]]] = {}
-        todo = iter(dict.fromkeys(paths))
         filling: list[np.ndarray] = []
         filled = 0
-        with ThreadPoolExecutor(threads) as pool:
-            while block := list(islice(todo, BLOCK)):
-                for path, image in zip(block, pool.map(read_image, block), strict=True):
-                    size = 3 * image.height * image.width
-                    cost = size + sum(len(v) for v in image.info.values() if isinstance(v, bytes))
-                    if limit is not None and self.nbytes + cost > limit:
-                        self._close_chunk(filling)
-                        return
-                    if filling and filled + size > CHUNK:
-                        self._close_chunk(filling)
-                        filled = 0
-                    place = (len(self._chunks), filled, image.height, image.width)
-                    self._places[path] = (*place, dict(image.info))
-                    filling.append(np.asarray(image).reshape(-1))
-                    filled += size
-                    self.nbytes += cost
+        for path, pixels, info in _decode(dict.fromkeys(paths), threads):
+            cost = pixels.nbytes + sum(len(v) for v in info.values() if isinstance(v, bytes))
+            if limit is not None and self.nbytes + cost > limit:
+                break
+            if filling and filled + pixels.nbytes > CHUNK:
+                self._close_chunk(filling)
+                filled = 0
+            self._places[path] = (len(self._chunks), filled, *pixels.shape[:2], info)
+            filling.append(pixels.reshape(-1))
+            filled += pixels.nbytes
+            self.nbytes += cost
         self._close_chunk(filling)
 
     def _close_chunk(self, filling: list[np.ndarray]) -> None:
@@ -90,3 +83,24 @@ class ImageMemory:
         image = Image.fromarray(pixels.numpy())
         image.info = dict(self._places[path][-1])
         return image
+
+
+Decoded = tuple[np.ndarray, dict[Any, Any]]  # pixels (height, width, 3), and the picture's info
+
+
+def _decode(paths: Iterable[str], threads: int) -> Iterator[tuple[str, np.ndarray, dict[Any, Any]]]:
+    """Decode images in their order, at most one for each thread ahead."""
+
+    def decode(path: str) -> Decoded:
+        image = read_image(path)
+        return np.asarray(image), dict(image.info)
+
+    ahead: deque[tuple[str, Future[Decoded]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for path in paths:
+            ahead.append((path, pool.submit(decode, path)))
+            if len(ahead) > threads:
+                first, decoded = ahead.popleft()
+                yield first, *decoded.result()
+        for first, decoded in ahead:
+            yield first, *decoded.result()

@@ -34,6 +34,20 @@ def many_kinds(tmp_path) -> list[str]:
     return [str(tmp_path / name) for name in sorted(os.listdir(tmp_path))]
 
 
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """Paths of the images that this process decodes, in their order."""
+    paths: list[str] = []
+
+    def read(path):
+        paths.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr(image_memory, "read_image", read)
+    monkeypatch.setattr(dataset_wrapper, "read_image", read)
+    return paths
+
+
 @pytest.mark.parametrize("chunk", [1, 300, 10**6])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_kept_images_are_those_of_the_files(many_kinds, chunk, threads, monkeypatch):
@@ -53,8 +67,7 @@ def test_kept_images_are_those_of_the_files(many_kinds, chunk, threads, monkeypa
         assert (again.tobytes(), again.info) == (image.tobytes(), image.info)
 
 
-def test_images_are_kept_as_long_as_they_fit(many_kinds, monkeypatch):
-    monkeypatch.setattr(image_memory, "BLOCK", 2)
+def test_images_are_kept_as_long_as_they_fit(many_kinds):
     costs = [ImageMemory([path]).nbytes for path in many_kinds]
     assert costs[:2] == [9 * 7 * 3, 3 * 11 * 3]
     assert costs[4] > 8 * 8 * 3 + 50  # the metadata counts
@@ -83,26 +96,17 @@ def test_a_bad_file_is_told_as_when_it_is_read(many_kinds, fault, kind):
     assert str(found.value) == str(expected.value)
 
 
+def test_decoding_stops_where_the_memory_is_full(many_kinds, reads):
+    ImageMemory(many_kinds * 2, limit=0, threads=2)
+    assert sorted(reads) == sorted(many_kinds[:3])  # two threads are at most two images ahead
+
+
 # ---- in loaders
 
 
 def pictures(world, count=7):
     names = [f"{world}/train_{kind}_{i}.png" for kind in ("cat", "dog") for i in range(count)]
     return [SimpleNamespace(impath=n, label=i % 2, domain=0) for i, n in enumerate(names)]
-
-
-@pytest.fixture
-def reads(monkeypatch) -> list[str]:
-    """Paths of the images that this process decodes, in their order."""
-    paths: list[str] = []
-
-    def read(path):
-        paths.append(path)
-        return read_image(path)
-
-    monkeypatch.setattr(image_memory, "read_image", read)
-    monkeypatch.setattr(dataset_wrapper, "read_image", read)
-    return paths
 
 
 def two_epochs(loader):
