@@ -48,6 +48,14 @@ CONFIGS = REPOSITORY / "configs"
         (("OPTIM.LR", "-1"), ["OPTIM.LR is -1.0, expected at least 0"]),
         (("OPTIM.MAX_EPOCH", "0"), ["OPTIM.MAX_EPOCH is 0, expected at least 1"]),
         (("TRAIN.PRINT_FREQ", "0"), ["TRAIN.PRINT_FREQ is 0, expected at least 1"]),
+        (
+            ("DATALOADER.MEMORY_MB", "-1"),
+            ["DATALOADER.MEMORY_MB is -1, expected at least 0"],
+        ),
+        (
+            ("INPUT.DEVICE_AUGMENT", "True", "INPUT.TRANSFORMS", "('cutout', 'normalize')"),
+            ["INPUT.DEVICE_AUGMENT cannot do cutout of INPUT.TRANSFORMS; it knows random_resized"],
+        ),
         (("INPUT.PIXEL_STD", "[0,1,1]"), ["INPUT.PIXEL_STD is [0, 1, 1], expected numbers above"]),
         (("--load-epoch", "1"), ["are for --eval-only, which is not given"]),
     ],

@@ -158,6 +158,32 @@ def test_stop_and_resume_equals_an_undisturbed_run(job, tmp_path, monkeypatch, t
     }
 
 
+def test_where_training_images_are_kept_changes_no_bit(job, tmp_path, capsys):
+    crop = ("INPUT.TRANSFORMS", "('random_resized_crop', 'random_flip', 'normalize')")
+    ways = {
+        "decoded each time": ("DATALOADER.MEMORY_MB", "0"),
+        "in memory": (),
+        "on the device": ("INPUT.DEVICE_AUGMENT", "True"),
+    }
+    weights, said, shown = [], [], []
+    for name, way in ways.items():
+        train.main(job("CoOp", "TEST.NO_TEST", "True", *crop, *way, output=tmp_path / name))
+        shown.append([x for x in capsys.readouterr().out.splitlines() if x.startswith("Keeping")])
+        path = tmp_path / name / "prompt_learner/model.pth.tar-2"
+        weights.append(torch.load(path, weights_only=True)["state_dict"]["ctx"])
+        said.append(yaml.safe_load((tmp_path / name / "config.yaml").read_text()))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert shown == [
+        [],
+        ["Keeping 40 decoded training images in memory (0.1 MiB)"],
+        [f"Keeping 40 decoded training images on {device} (0.1 MiB)"],
+    ]
+    if device == "cpu":
+        assert torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
+    assert said[0] == said[1] and "INPUT.DEVICE_AUGMENT" not in said[0]
+    assert said[2] == said[0] | {"INPUT.DEVICE_AUGMENT": True}
+
+
 def test_time_counts_all_sittings(job, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
