@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import default_collate
@@ -124,13 +125,19 @@ def _check_pipeline(cfg: CfgNode, transform: Any) -> None:
         raise UserError(
             "INPUT.DEVICE_AUGMENT resizes bilinear or bicubic, but INPUT.INTERPOLATION is nearest"
         )
-    kinds = [type(step) for step in getattr(transform, "transforms", ())]
+    steps = getattr(transform, "transforms", ())
+    kinds = [type(step) for step in steps]
     order = (*SIZE_STEPS, T.RandomHorizontalFlip, T.ToTensor, T.Normalize)
-    needed = T.ToTensor in kinds and len(set(kinds) & set(SIZE_STEPS)) == 1
-    if kinds != [kind for kind in order if kind in kinds] or not needed:
+    resizes = [step for step in steps if isinstance(step, SIZE_STEPS)]
+    if (
+        kinds != [kind for kind in order if kind in kinds]
+        or T.ToTensor not in kinds
+        or [step.interpolation in KERNELS and np.shape(step.size) for step in resizes] != [(2,)]
+    ):
         raise UserError(
-            "INPUT.DEVICE_AUGMENT needs a training transform of a crop or resize, a flip, a tensor "
-            f"and a normalisation, in this order, but it is {transform}"
+            "INPUT.DEVICE_AUGMENT needs a training transform of a crop or resize (bilinear or "
+            "bicubic, to a height and width), a flip, a tensor and a normalisation, in this order, "
+            f"but it is {transform}"
         )
 
 

@@ -77,7 +77,8 @@ class SimpleTrainer(TrainerBase):
             super().train(self.start_epoch, self.max_epoch)
         finally:
             self._metrics = None  # a later test() is not part of this run
-            for loader in (self.train_loader_x, self.train_loader_u):
+            for name in ("train_loader_x", "train_loader_u"):
+                loader = getattr(self, name, None)  # a plugin may set other loaders, or none
                 if hasattr(loader, "close"):  # ends its workers
                     loader.close()
 

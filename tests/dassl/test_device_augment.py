@@ -185,8 +185,9 @@ def test_too_many_images_are_refused_with_the_number_that_is_needed(make_cfg, tm
         ),
         (
             ("INPUT.NO_TRANSFORM", True),
-            "INPUT.DEVICE_AUGMENT needs a training transform of a crop or resize, a flip, a tensor "
-            "and a normalisation, in this order, but it is None",
+            "INPUT.DEVICE_AUGMENT needs a training transform of a crop or resize (bilinear or "
+            "bicubic, to a height and width), a flip, a tensor and a normalisation, in this "
+            "order, but it is None",
         ),
     ],
 )
@@ -200,7 +201,9 @@ def test_transforms_and_wrappers_of_a_plugin_are_refused(make_cfg, source):
     cfg = make_cfg("INPUT.DEVICE_AUGMENT", True)
     flip_first = T.Compose([T.RandomHorizontalFlip(), T.RandomResizedCrop(8), T.ToTensor()])
     no_size = T.Compose([T.RandomHorizontalFlip(), T.ToTensor()])
-    for transform in (flip_first, no_size, [flip_first], T.ToTensor()):
+    one_side = T.Compose([T.Resize(8), T.ToTensor()])
+    nearest = T.Compose([T.Resize((8, 8), InterpolationMode.NEAREST), T.ToTensor()])
+    for transform in (flip_first, no_size, one_side, nearest, [flip_first], T.ToTensor()):
         with pytest.raises(UserError, match="needs a training transform of a crop"):
             DataManager(cfg, custom_tfm_train=transform)
     with pytest.raises(UserError, match="does not go with a dataset_wrapper"):

@@ -233,7 +233,7 @@ def test_spawned_workers_share_the_images_and_end_with_a_program_that_fails(worl
         ],
         capture_output=True,
         text=True,
-        timeout=60,  # of a worker that hangs, too
+        timeout=120,  # a worker that hangs is found, too
         cwd=Path(__file__).parents[2],
     )
     assert (done.returncode, done.stderr) == (3, "")
