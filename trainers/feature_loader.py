@@ -225,6 +225,7 @@ def use_features(trainer: Any, base: type) -> None:
             )
         node = cfg.DATALOADER.TRAIN_X
         drawn = [node.SAMPLER, node.N_DOMAIN, node.N_INS, cfg.DATALOADER.NUM_WORKERS]
+        drawn.append(cfg.INPUT.get("DEVICE_AUGMENT", False))
         key = {"kind": "views", **shared, "drawn": drawn}
         about = f"{about}, {cfg.DATASET.NUM_SHOTS} shots, seed {cfg.SEED}"
         trainer.train_loader_x = ViewFeatures(trainer.train_loader_x, encode, cache, key, about)

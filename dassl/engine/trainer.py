@@ -79,8 +79,9 @@ class SimpleTrainer(TrainerBase):
             self._metrics = None  # a later test() is not part of this run
             for name in ("train_loader_x", "train_loader_u"):
                 loader = getattr(self, name, None)  # a plugin may set other loaders, or none
-                if hasattr(loader, "close"):  # ends its workers
-                    loader.close()
+                end_workers = getattr(loader, "close", None)
+                if end_workers is not None:
+                    end_workers()
 
     def before_train(self) -> None:
         """Resume from RESUME or OUTPUT_DIR, open the files of metrics, start the clock."""

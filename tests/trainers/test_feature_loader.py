@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import train
-from dassl.data import DatasetWrapper
+from dassl.data import DatasetWrapper, dataset_wrapper, image_memory
 from dassl.data import data_manager as loading
 from dassl.engine import TRAINER_REGISTRY
 from tests.trainers.test_every_method import LEARNING
@@ -73,7 +73,8 @@ def no_images(monkeypatch):
             raise AssertionError("images are read")
 
         monkeypatch.setattr(FrozenCLIP, "encode_image", fail)
-        monkeypatch.setattr(loading, "read_image", fail)
+        for module in (dataset_wrapper, image_memory):
+            monkeypatch.setattr(module, "read_image", fail)
 
     return forbid
 
@@ -242,6 +243,7 @@ def test_all_methods_of_a_seed_share_their_views(run, cache, no_images):
         ("--seed", "2"),
         ("DATALOADER.TRAIN_X.BATCH_SIZE", "8"),
         ("DATALOADER.NUM_WORKERS", "1"),
+        ("INPUT.DEVICE_AUGMENT", "True"),
         ("INPUT.TRANSFORMS", "['normalize']"),
         ("DATASET.NUM_SHOTS", "3"),
     ],
