@@ -9,8 +9,24 @@ from typing import Any
 
 import clip
 import torch
+import torch.nn.functional as F
 from clip.simple_tokenizer import SimpleTokenizer
 from torch import Tensor, nn
+
+from trainers.clip_model import FrozenCLIP
+from trainers.pool import fill
+from trainers.precision import Precision
+from trainers.text_tower import Layout
+
+# sizes for `plain_clip`: a whole CLIP, a text tower of ViT-B/16 alone, and one for trials
+SIZES: dict[str, dict[str, int]] = {
+    "ViT-B/16": {},
+    "text": {"width": 64, "layers": 1},
+    "small": {
+        **{"embed_dim": 96, "text_width": 128, "text_layers": 3},
+        **{"resolution": 32, "patch": 8, "width": 64, "layers": 1},
+    },
+}
 
 
 def plain_clip(
@@ -22,10 +38,12 @@ def plain_clip(
     width: int = 768,
     layers: int | tuple[int, int, int, int] = 12,
     seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    """OpenAI's CLIP with random weights in float32; the defaults are ViT-B/16's sizes.
+    """OpenAI's CLIP with random weights; the defaults are ViT-B/16's sizes.
 
-    Weights are those that fp16 files can hold, as all published ones.
+    Weights are those that fp16 files can hold, as all published ones. Those that OpenAI's code
+    keeps in fp16 become `dtype`; the others (LayerNorm, embeddings) are float32.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -34,7 +52,10 @@ def plain_clip(
             77, 49408, text_width, text_width // 64, text_layers,
         )  # fmt: skip
     clip.model.convert_weights(model)
-    return model.float().eval()
+    for parameter in model.parameters():
+        if parameter.dtype is torch.float16:
+            parameter.data = parameter.data.to(dtype)
+    return model.eval()
 
 
 def plain_text_features(
@@ -50,8 +71,9 @@ def plain_text_features(
     """
     names = [name.replace("_", " ") for name in classnames]
     M = ctx.shape[-2]
-    fill = " ".join(["X"] * M)
-    tokens = torch.cat([clip.tokenize(f"{fill} {name}.") for name in names])  # (C, 77)
+    words = " ".join(["X"] * M)
+    tokens = torch.cat([clip.tokenize(f"{words} {name}.") for name in names])  # (C, 77)
+    tokens = tokens.to(ctx.device)
     with torch.no_grad():
         embedding = model.token_embedding(tokens)  # (C, 77, W)
     ctx = ctx if ctx.dim() == 3 else ctx.expand(len(names), -1, -1)  # (C, M, W)
@@ -67,13 +89,74 @@ def plain_text_features(
         }[position]
         n = 0 if position == "end" else n
         prompts.append(torch.cat([start[c], before, tail[c, :n], after, tail[c, n:]]))
-    return plain_encode(model, torch.stack(prompts), tokens)
+    return plain_encode(model, torch.stack(prompts), tokens.argmax(dim=-1))
 
 
-def plain_encode(model: Any, prompts: Tensor, tokens: Tensor) -> Tensor:
-    """Unit features (C, D) of assembled prompts (C, 77, W) whose ids are tokens (C, 77)."""
-    x = prompts + model.positional_embedding
+def plain_encode(model: Any, prompts: Tensor, ends: Tensor) -> Tensor:
+    """Unit features (C, D) of assembled prompts (C, 77, W) whose end tokens stand at ends (C,)."""
+    x = (prompts + model.positional_embedding).to(model.text_projection.dtype)
     x = model.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)  # (C, 77, W)
     x = model.ln_final(x)
-    x = x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection
-    return x / x.norm(dim=-1, keepdim=True)
+    x = x[torch.arange(len(x)), ends] @ model.text_projection
+    return F.normalize(x.float(), dim=-1)
+
+
+class PlainCLIP(FrozenCLIP):
+    """`FrozenCLIP` as the published code computes it, so that every method can run on it.
+
+    Prompts are padded to 77 tokens and go through every block at every position, class by class
+    without sharing, and image by image where each image has its own.
+    """
+
+    def __init__(self, clip_model: Any, precision: Precision):
+        super().__init__(clip_model, precision)
+        self.model = clip_model
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Images (B, 3, R, R), normalised pixels -> unit features (B, D) in float32."""
+        with self.precision.autocast():
+            features = self.model.visual(images.to(self.model.visual.conv1.weight.dtype))
+        return F.normalize(features.float(), dim=-1)
+
+    def encode_prompts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
+        """Prompts as `PromptLearner` gives them -> unit features (C, D), or (G, C, D)."""
+        if prefix.dim() == 3:
+            own = suffix.expand(len(prefix), -1, -1)
+            sets = zip(prefix, own, strict=True)
+            return torch.stack([self.encode_prompts(p, s, layout) for p, s in sets])
+        prompts, ends = self.padded(prefix, suffix, layout)
+        with self.precision.autocast():
+            return plain_encode(self.model, prompts, ends)
+
+    def padded(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Packed prompts, P shared tokens (P, W) and the rest (T, W), as (C, 77, W) and ends (C,).
+
+        Classes are in their own order; the padding is token 0, as OpenAI's tokenizer pads.
+        """
+        P, W = prefix.shape
+        prompts, ends, first = [], [], 0
+        with torch.no_grad():
+            blank = self.model.token_embedding(
+                torch.zeros(1, dtype=torch.int, device=prefix.device)
+            )
+        for C, S in layout.groups:
+            own = suffix[first : first + C * S].view(C, S, W)
+            padding = blank.expand(C, len(self.model.positional_embedding) - P - S, W)
+            prompts.append(torch.cat([prefix.expand(C, P, W), own, padding], dim=1))
+            ends += [P + S - 1] * C
+            first += C * S
+        places = torch.tensor(sorted(range(len(layout.order)), key=layout.order.__getitem__))
+        return torch.cat(prompts)[places], torch.tensor(ends)[places]
+
+    @torch.no_grad()
+    def encode_templates(self, templates: list[str], classnames: list[str]) -> Tensor:
+        """Hard prompts: H templates with one `{}` each -> unit features (H, C, D) in float32."""
+        device = self.model.positional_embedding.device
+        features = []
+        for template in templates:
+            tokens = clip.tokenize([fill(template, name) for name in classnames])  # (C, 77)
+            prompts = self.model.token_embedding(tokens.to(device))
+            with self.precision.autocast():
+                features.append(plain_encode(self.model, prompts, tokens.argmax(dim=-1)))
+        return torch.stack(features)

@@ -1,39 +1,42 @@
-"""Forward and backward of the text side: the plain 77-token way beside ours.
+"""Class features and their gradient: the plain 77-token way beside ours, time and memory.
 
     python -m benchmarks.text_side                      # 50 classes, ViT-B/16's text tower
-    python -m benchmarks.text_side --classes 10 100
+    python -m benchmarks.text_side --classes 10 50 100 500 1000
 
-Both ways are timed in turn in one process, and their features and gradients are compared.
+Both ways are timed in turn in one process, forward alone and forward + backward, and their features
+and gradients are compared. "kept" is what autograd keeps for the backward pass, counted; "peak" is
+the most that a fresh process needs for forward + backward, above what it had before.
+
+Where the plain backward pass would take more than half of the free memory, its classes are worked
+off in parts (their features do not depend on each other): the same work in less memory. Its peak is
+then not measured; what it keeps is a lower bound of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from typing import Any
 
 import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from benchmarks.reference import plain_clip, plain_text_features
+from benchmarks import measure
+from benchmarks.measure import GIB, TOLERANCE
+from benchmarks.reference import SIZES, plain_clip, plain_text_features
 from trainers.clip_model import FrozenCLIP
 from trainers.precision import resolve_precision
 from trainers.prompt_learner import PromptLearner
 
 ADJECTIVES = (
-    "red",
-    "old",
-    "small",
-    "wooden",
-    "northern",
-    "great",
-    "common",
-    "spotted",
-    "long-tailed",
+    *("red", "old", "small", "wooden", "northern", "great", "common", "spotted", "long-tailed"),
 )
 NOUNS = ("fox", "sparrow", "oak", "tractor", "lighthouse", "violin", "harbour", "beetle", "teapot")
+FEW = 4  # classes that tell what the plain way keeps for one
 
 
 def class_names(count: int) -> list[str]:
@@ -45,62 +48,173 @@ def class_names(count: int) -> list[str]:
     ]
 
 
-def once(features: Callable[[], Tensor], ctx: Tensor, target: Tensor) -> tuple[float, Tensor]:
-    """Seconds of one forward + backward, and the gradient of the context."""
-    ctx.grad = None
-    started = time.perf_counter()
-    (features() * target).sum().backward()
-    if ctx.device.type == "cuda":
-        torch.cuda.synchronize()
-    assert ctx.grad is not None
-    return time.perf_counter() - started, ctx.grad.clone()
+@dataclass
+class TextSide:
+    """Both ways for C classes and M context tokens."""
+
+    count: int
+    tokens: int = 4
+    size: str = "text"
+    device: str = "cpu"
+    precision: str = "fp32"
+    share: float = 0.5  # of the free memory, for the plain backward pass
+
+    def __post_init__(self) -> None:
+        precision = resolve_precision(self.precision, self.device)
+        self.model: Any = plain_clip(**SIZES[self.size], dtype=precision.dtype).to(self.device)
+        self.clip = FrozenCLIP(self.model, precision).to(self.device)
+        torch.manual_seed(0)
+        self.names = class_names(self.count)
+        self.learner = PromptLearner(self.clip.text, self.names, n_ctx=self.tokens).to(self.device)
+        self.target = torch.randn(self.count, self.clip.embed_dim).to(self.device)
+
+    def plain(self, part: slice = slice(None)) -> Tensor:
+        """Class features (C, D) of some classes, the plain way."""
+        with self.clip.precision.autocast():
+            return plain_text_features(self.model, self.names[part], self.learner.ctx)
+
+    def ours(self) -> Tensor:
+        """Class features (C, D), our way."""
+        return self.clip.encode_prompts(*self.learner())
+
+    @cached_property
+    def plain_kept(self) -> int:
+        """Bytes that the plain way keeps for the backward pass.
+
+        Every class keeps the same, as all have 77 tokens, so that two small counts tell the rest.
+        """
+        few = min(FEW, self.count)
+        one, two = (
+            measure.kept_bytes(lambda n=n: self.plain(slice(n)), self.model.parameters())
+            for n in (few, few // 2)
+        )
+        if few == self.count:
+            return one
+        return one + (self.count - few) * (one - two) // (few - few // 2)
+
+    @cached_property
+    def ours_kept(self) -> int:
+        """Bytes that our way keeps for the backward pass."""
+        return measure.kept_bytes(self.ours, self.model.parameters())
+
+    @cached_property
+    def parts(self) -> int:
+        """Parts in which the plain backward pass fits into memory."""
+        needed = 1.15 * self.plain_kept  # what a pass needs beside what it keeps
+        return ceil(needed / (self.share * measure.available_bytes(self.device)))
+
+    def gradient(self, way: str) -> Tensor:
+        """Gradient (M, W) of the context after forward + backward."""
+        ctx = self.learner.ctx
+        ctx.grad = None
+        size = ceil(self.count / (self.parts if way == "plain" else 1))
+        for first in range(0, self.count, size):
+            part = slice(first, first + size)
+            features = self.plain(part) if way == "plain" else self.ours()
+            (features * self.target[part]).sum().backward()
+        assert ctx.grad is not None
+        return ctx.grad.clone()
+
+    def peak(self, way: str) -> int:
+        """Most bytes that forward + backward of one way needs, in a process of its own on a CPU."""
+        if self.device != "cpu":
+            return measure.peak_bytes(lambda: self.gradient(way), self.device)
+        words = ["--classes", str(self.count), "--context", str(self.tokens), "--size", self.size]
+        words += ["--precision", self.precision, "--share", str(self.share), "--peak-of", way]
+        return measure.fresh_process("benchmarks.text_side", words, measure.GIVE_BACK)[1]
 
 
-def compare(count: int, tokens: int, runs: int) -> tuple[list, float]:
-    """Time both ways in turn for `count` classes; a row of the table, and the ratio."""
-    model = plain_clip()
-    names = class_names(count)
-    clip = FrozenCLIP(model, resolve_precision("fp32", "cpu"))
-    torch.manual_seed(0)
-    learner = PromptLearner(clip.text, names, n_ctx=tokens)
-    ctx = learner.ctx
-    target = torch.randn(count, clip.embed_dim)
-    ways = (
-        lambda: plain_text_features(model, names, ctx),
-        lambda: clip.encode_prompts(*learner()),
-    )
+def compare(side: TextSide, runs: int, seconds: float) -> dict[str, Any]:
+    """Time and compare both ways; a row of figures, ratios as numbers."""
+    ways = (side.plain, side.ours)
     with torch.no_grad():
-        plain, ours = (way() for way in ways)
-        difference = ((plain - ours).norm() / plain.norm()).item()
-    taken: list[list[float]] = [[], []]
-    gradients: list[Tensor] = []
-    for _ in range(runs):
-        timed = [once(way, ctx, target) for way in ways]
-        gradients = [gradient for _, gradient in timed]
-        for times, (seconds, _) in zip(taken, timed, strict=True):
-            times.append(seconds)
-    g_difference = ((gradients[0] - gradients[1]).norm() / gradients[0].norm()).item()
-    assert difference < 1e-5 and g_difference < 1e-4, (difference, g_difference)
-    ratio = median(plain_s / ours_s for plain_s, ours_s in zip(*taken, strict=True))
-    shown = [f"{median(times):.3f}" for times in taken]
-    row = [count, *shown, f"{ratio:.1f}x", f"{difference:.0e}", f"{g_difference:.0e}"]
-    return row, ratio
+        forward = measure.in_turn(ways, runs, seconds, side.device)
+    both = measure.in_turn(
+        [lambda way=way: side.gradient(way) for way in ("plain", "ours")],
+        runs, seconds, side.device,
+    )  # fmt: skip
+    differ = [measure.difference(*timed.results) for timed in (forward, both)]
+    where = f"for {side.count} classes"
+    for what, found, most in zip(
+        ("features", "gradients"), differ, TOLERANCE[side.precision], strict=True
+    ):
+        measure.check_same(f"{what} {where}", found, most)
+    whole = side.parts == 1
+    ours_peak = side.peak("ours")
+    plain_peak = side.peak("plain") if whole else side.plain_kept
+    return {
+        "classes": side.count,
+        "forward": [forward.seconds(0), forward.seconds(1), forward.ratio()],
+        "both": [both.seconds(0), both.seconds(1), both.ratio()],
+        "kept": [side.plain_kept, side.ours_kept, side.plain_kept / side.ours_kept],
+        "peak": [plain_peak, ours_peak, plain_peak / ours_peak],
+        "parts": side.parts,
+        "differ": differ,
+    }
+
+
+def tables(rows: Sequence[dict[str, Any]], style: str = "simple") -> str:
+    """Both tables, of time and of memory, and a line on rows that were worked off in parts."""
+    times, memory, notes = [], [], []
+    for row in rows:
+        shown = [f"{s:.3f}" if i < 2 else f"{s:.1f}x" for k in ("forward", "both")
+                 for i, s in enumerate(row[k])]  # fmt: skip
+        times.append([row["classes"], *shown, *(f"{d:.0e}" for d in row["differ"])])
+        least = ">" if row["parts"] > 1 else ""
+        memory.append([row["classes"]])
+        for key, sign in (("kept", ""), ("peak", least)):
+            plain, ours, ratio = row[key]
+            memory[-1] += [f"{sign}{plain / GIB:.2f}", f"{ours / GIB:.2f}", f"{sign}{ratio:.1f}x"]
+        if least:
+            notes.append(
+                f"{row['classes']} classes: the plain backward pass was timed in {row['parts']} "
+                "parts of the classes; its peak is at least what it keeps"
+            )
+    both = ["plain (s)", "ours (s)", "faster"]
+    headers = ["classes", *(f"forward, {both[0]}", *both[1:], f"+ backward, {both[0]}", *both[1:])]
+    first = tabulate(
+        times, [*headers, "features differ", "gradients"], style, disable_numparse=True
+    )
+    both = ["plain (GiB)", "ours (GiB)", "less"]
+    headers = ["classes", *(f"kept, {both[0]}", *both[1:], f"peak, {both[0]}", *both[1:])]
+    second = tabulate(memory, headers, style, disable_numparse=True)
+    return "\n".join([first, "", second, *notes])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--classes", type=int, nargs="+", default=[50])
-    parser.add_argument("--context", type=int, default=4, help="context tokens")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--at-least", type=float, default=0.0, help="else exit with code 1")
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--classes", type=int, nargs="+", default=[50])
+    add("--context", type=int, default=4, help="context tokens")
+    add("--runs", type=int, default=5, help="rounds of both ways")
+    add("--seconds", type=float, default=60.0, help="no further round after so many (each row)")
+    add("--size", choices=("text", "small"), default="text", help="text: that of ViT-B/16")
+    add("--device", default="cpu")
+    add("--precision", choices=tuple(TOLERANCE), default="fp32")
+    add("--share", type=float, default=0.5, help="of the free memory, for the plain way")
+    add("--at-least", type=float, default=0.0, help="times faster, else exit with code 1")
+    add("--memory-at-least", type=float, default=0.0, help="times less at the peak, else code 1")
+    add("--peak-of", choices=("plain", "ours"), help="print the peak of one way in bytes, no more")
     args = parser.parse_args(argv)
-    compared = [compare(count, args.context, args.runs) for count in args.classes]
-    print(f"ViT-B/16 text tower, fp32, CPU, {torch.get_num_threads()} threads, forward + backward")
-    headers = ["classes", "77 tokens (s)", "ours (s)", "faster", "features differ", "gradient"]
-    print(tabulate([row for row, _ in compared], headers, disable_numparse=True))
-    if min(ratio for _, ratio in compared) < args.at_least:
-        raise SystemExit(f"not {args.at_least:g} times faster")
+    settings = (args.context, args.size, args.device, args.precision, args.share)
+    if args.peak_of:
+        TextSide(2, *settings).gradient(args.peak_of)  # libraries take memory of their own at first
+        side = TextSide(args.classes[0], *settings)
+        print(measure.peak_bytes(lambda: side.gradient(args.peak_of)))
+        return
+    rows = [compare(TextSide(n, *settings), args.runs, args.seconds) for n in args.classes]
+    tower = "ViT-B/16 text tower" if args.size == "text" else "small text tower"
+    print(f"{tower}, {args.context} context tokens, {args.precision}")
+    print(measure.hardware(args.device))
+    print(tables(rows))
+    for what in ("forward", "both"):
+        where = what if what == "forward" else "forward + backward"
+        measure.check_at_least(f"{where} is faster", [row[what][2] for row in rows], args.at_least)
+    ratios = [row["peak"][2] for row in rows]
+    measure.check_at_least("peak memory is less", ratios, args.memory_at_least)
 
 
 if __name__ == "__main__":
