@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -34,6 +33,11 @@ from trainers.base import PromptTrainer
 PLAIN = (
     *("CACHE.FEATURES", "False", "CACHE.VIEWS", "False", "DATALOADER.MEMORY_MB", "0"),
 )  # fmt: skip
+
+
+MEASURED = ("seconds", "memory")  # in results.json: what a run took
+# points of accuracy that rounding in the text tower may move: a few images near a tie
+CLOSE = 0.5
 
 
 @contextmanager
@@ -69,6 +73,28 @@ def run(kind: str, words: Sequence[str], plain: bool = False) -> tuple[float, di
     seconds, report = measure.fresh_process("benchmarks.job", [*flags, kind, *words])
     report["own"][IMPORT] = seconds - sum(report["own"].values()) + report["own"].get(IMPORT, 0.0)
     return seconds, report
+
+
+def differing(results: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """Keys of results.json in which two runs differ, apart from what they took."""
+    return sorted(
+        key
+        for key in results.keys() | others.keys()
+        if key not in MEASURED and results.get(key) != others.get(key)
+    )
+
+
+def check_close(plain: dict[str, Any], ours: dict[str, Any]) -> None:
+    """The same images are tested, and accuracies agree up to `CLOSE` points.
+
+    Raises:
+        SystemExit: they do not.
+    """
+    where = f"{ours['trainer']}, {ours['classes']} classes"
+    for key in ("data", "total", "num_classes", "epoch"):
+        if plain[key] != ours[key]:
+            raise SystemExit(f"not the same results: {where}: {key} {plain[key]} and {ours[key]}")
+    measure.check_same(f"accuracies of {where}", abs(plain["accuracy"] - ours["accuracy"]), CLOSE)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

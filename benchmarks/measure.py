@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +55,8 @@ def in_turn(
     device: torch.device | str = "cpu",
 ) -> Timed:
     """Time ways one after another, `runs` rounds, or fewer once `budget` seconds are used up."""
-    rounds, results = [], []
+    rounds: list[list[float]] = []
+    results: list[Any] = []
     for _ in range(max(1, runs)):
         taken, results = [], []
         for way in ways:
@@ -139,10 +141,8 @@ def peak_bytes(call: Callable[[], Any], device: torch.device | str = "cpu") -> i
 
 def _forget_peak() -> int:
     """Let the peak start anew from the memory in use now, and return it (Linux; else the peak)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
     return process_peak()
 
 

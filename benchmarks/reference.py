@@ -136,10 +136,7 @@ class PlainCLIP(FrozenCLIP):
         """
         P, W = prefix.shape
         prompts, ends, first = [], [], 0
-        with torch.no_grad():
-            blank = self.model.token_embedding(
-                torch.zeros(1, dtype=torch.int, device=prefix.device)
-            )
+        blank = self.model.token_embedding.weight[:1].detach()
         for C, S in layout.groups:
             own = suffix[first : first + C * S].view(C, S, W)
             padding = blank.expand(C, len(self.model.positional_embedding) - P - S, W)

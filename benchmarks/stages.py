@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -44,8 +44,8 @@ class Stages:
     """
 
     def __init__(self, device: str = "cpu") -> None:
-        self.own: Counter[str] = Counter()
-        self.whole: Counter[str] = Counter()
+        self.own: dict[str, float] = defaultdict(float)
+        self.whole: dict[str, float] = defaultdict(float)
         self.images = 0
         self.texts: Counter[tuple[int, int, int, int, bool]] = Counter()
         self.device = device
@@ -103,7 +103,8 @@ class Stages:
                     wrap(module, call.__name__, name)
             wrap(data_manager.DatasetWrapper, "__getitem__", "decode + augment")
             wrap(dataloader._BaseDataLoaderIter, "__next__", "loaders")
-            wrap(dataloader.DataLoader, "__iter__", "loaders")
+            for loader in (dataloader.DataLoader, *dataloader.DataLoader.__subclasses__()):
+                wrap(loader, "__iter__", "loaders")
             wrap(torch.autograd, "backward", "backward")
             wrap(torch.autograd, "grad", "backward")
             wrap(TrainerBase, "save_model", "checkpoints")

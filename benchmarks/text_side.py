@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from typing import Any
 
@@ -84,13 +84,14 @@ class TextSide:
         Every class keeps the same, as all have 77 tokens, so that two small counts tell the rest.
         """
         few = min(FEW, self.count)
-        one, two = (
-            measure.kept_bytes(lambda n=n: self.plain(slice(n)), self.model.parameters())
-            for n in (few, few // 2)
-        )
+        half = max(1, few // 2)
+        kept = [
+            measure.kept_bytes(partial(self.plain, slice(n)), self.model.parameters())
+            for n in (few, half)
+        ]
         if few == self.count:
-            return one
-        return one + (self.count - few) * (one - two) // (few - few // 2)
+            return kept[0]
+        return kept[0] + (self.count - few) * (kept[0] - kept[1]) // (few - half)
 
     @cached_property
     def ours_kept(self) -> int:
@@ -130,7 +131,7 @@ def compare(side: TextSide, runs: int, seconds: float) -> dict[str, Any]:
     with torch.no_grad():
         forward = measure.in_turn(ways, runs, seconds, side.device)
     both = measure.in_turn(
-        [lambda way=way: side.gradient(way) for way in ("plain", "ours")],
+        [partial(side.gradient, way) for way in ("plain", "ours")],
         runs, seconds, side.device,
     )  # fmt: skip
     differ = [measure.difference(*timed.results) for timed in (forward, both)]

@@ -1,8 +1,8 @@
 """A training step of every method: the plain way (77 tokens, image by image) beside ours.
 
-    python -m benchmarks.training_step                           # 50 classes, ViT-B/16's text tower
+    python -m benchmarks.training_step                   # 50 classes, ViT-B/16's text tower
     python -m benchmarks.training_step --methods MoPD CoOp --classes 100
-    python -m benchmarks.training_step --methods CoCoOp --classes 500 --ours    # without the plain way
+    python -m benchmarks.training_step --methods CoCoOp --classes 500 --ours    # ours alone
 
 A step is the method's own: its loss terms from image features, backward pass, and all that comes
 with them, short of the image tower and the optimiser. Both ways are timed in turn in one process,
@@ -18,6 +18,7 @@ import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,8 +104,8 @@ class Step:
         names = class_names(self.count)
         kinds = [PlainCLIP, FrozenCLIP] if self.plain else [FrozenCLIP]
         clips = [kind(model, precision).to(self.device) for kind in kinds]
-        for clip in clips:
-            clip.encode_image = lambda features: features  # images stand for their features
+        for clip in clips:  # images stand for their features
+            object.__setattr__(clip, "encode_image", lambda features: features)
         self.trainers = [bare_trainer(self.method, clip, names, *self.pairs) for clip in clips]
         ours = self.trainers[-1]
         if hasattr(ours, "pool"):
@@ -134,7 +135,7 @@ class Step:
 
 def compare(step: Step, runs: int, seconds: float = float("inf")) -> dict[str, Any]:
     """Time and compare both ways; a row of figures."""
-    ways = [lambda trainer=trainer: step.step(trainer) for trainer in step.trainers]
+    ways = [partial(step.step, trainer) for trainer in step.trainers]
     kept = [step.kept(trainer) for trainer in step.trainers]
     timed = measure.in_turn(ways, runs, seconds, step.device)
     row: dict[str, Any] = {"method": step.method, "classes": step.count, "images": step.images}

@@ -1,0 +1,137 @@
+"""A whole base2new job (train, test base, test new) of two methods on one seed, in three ways.
+
+    python -m benchmarks.base2new                        # CoOp, then MoPD, on the embedded world
+    python -m benchmarks.base2new --methods KgCoOp ProGrad --runs 3
+
+plain: 77 tokens, class features for every test batch, images decoded in every epoch, no cache.
+ours: as a user runs it. views: with `CACHE.VIEWS True`, so that the second method finds the
+features of the augmented images that the first one saw. Every job is a process of its own, every
+way has an empty cache of its own at the start, and the ways take turns. The results of ours and of
+views must be equal in everything but seconds and memory; the plain way's text tower rounds
+differently, so that its accuracies may differ by a few images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks import job, measure
+from tools.config import REPOSITORY
+from tools.jobs import Job
+
+WAYS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "ours": ("CACHE.VIEWS", "False"),
+    "views": ("CACHE.VIEWS", "True"),
+}
+Outcome = dict[tuple[str, str], tuple[float, list[dict[str, Any]]]]
+
+
+def one_round(args: argparse.Namespace, ways: dict[str, tuple[str, ...]], folder: Path) -> Outcome:
+    """Both methods in every way: wall seconds and results of each job, by way and method."""
+    outcome = {}
+    for way, pairs in ways.items():
+        for method in args.methods:
+            opts = (*args.opts, *pairs, "CACHE.DIR", str(folder / way / "cache"))
+            work = Job(
+                "base2new", method, args.dataset, args.seed, args.shots, args.data,
+                folder / way, config=args.config, opts=opts,
+            )  # fmt: skip
+            seconds, report = job.run("protocol", work.command(), plain=way == "plain")
+            outcome[way, method] = seconds, report["results"]
+    return outcome
+
+
+def check_results(outcome: Outcome, exact: Sequence[str], close: Sequence[str]) -> None:
+    """Ways agree with "ours", exactly or up to rounding.
+
+    Raises:
+        SystemExit: they do not.
+    """
+    for (way, method), (_, results) in outcome.items():
+        for ours, found in zip(outcome["ours", method][1], results, strict=True):
+            if way in exact:
+                differ = job.differing(ours, found)
+                if differ:
+                    where = f"{method}, {ours['classes']} classes"
+                    raise SystemExit(f"not the same results: {where}: {', '.join(differ)} ({way})")
+            elif way in close:
+                job.check_close(found, ours)
+
+
+def run(
+    args: argparse.Namespace,
+    ways: dict[str, tuple[str, ...]] = WAYS,
+    exact: Sequence[str] = ("views",),
+    close: Sequence[str] = ("plain",),
+) -> tuple[list[list[Any]], list[str], float]:
+    """All rounds.
+
+    Args:
+        args: of `add_arguments`.
+        ways: KEY VALUE pairs by the name of the way; "plain" is computed the plain way.
+        exact: ways whose results equal those of "ours".
+        close: ways whose accuracies equal those of "ours" up to rounding.
+
+    Returns:
+        Rows of a table, its headers, and how many times faster the second method is with views.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = [one_round(args, ways, Path(folder) / str(i)) for i in range(args.runs)]
+    for outcome in rounds:
+        check_results(outcome, exact, close)
+    rows = []
+    for method in args.methods:
+        for way in ways:
+            seconds = median(outcome[way, method][0] for outcome in rounds)
+            against = [
+                median(o[slow, method][0] / o[way, method][0] for o in rounds)
+                for slow in ("plain", "ours")
+            ]
+            scores = [f"{found['accuracy']:.2f}" for found in rounds[0][way, method][1]]
+            shown = [f"{seconds:.1f}", *(f"{ratio:.2f}x" for ratio in against)]
+            rows.append([method, way, *shown, *scores])
+    second = args.methods[-1]
+    gain = median(o["ours", second][0] / o["views", second][0] for o in rounds)
+    headers = ["method", "way", "seconds", "faster than plain", "than ours", "base", "new"]
+    return rows, headers, gain
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this benchmark."""
+    add = parser.add_argument
+    add("--methods", nargs=2, default=["CoOp", "MoPD"], metavar=("FIRST", "SECOND"))
+    add("--dataset", default="shapes", help="as for tools.protocol")
+    add("--seed", type=int, default=1)
+    add("--shots", type=int, default=16)
+    add("--config", default="", help="as for tools.protocol")
+    add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
+    add("--runs", type=int, default=1)
+    add("opts", nargs="*", default=[], help="KEY VALUE pairs, after --")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    least = "second method faster with views than without, else exit with code 1"
+    parser.add_argument("--at-least", type=float, default=0.0, help=least)
+    args = parser.parse_args(argv)
+    rows, headers, gain = run(args)
+    print(f"base2new on {args.dataset}, seed {args.seed}, {args.shots} shots; {measure.hardware()}")
+    print(tabulate(rows, headers, disable_numparse=True))
+    print(f"{args.methods[1]} with the views of {args.methods[0]}: {gain:.2f} times faster")
+    measure.check_at_least("the second method with views", [gain], args.at_least)
+
+
+if __name__ == "__main__":
+    main()
