@@ -62,6 +62,7 @@ def bare_trainer(method: str, clip: FrozenCLIP, names: list[str], *pairs: str) -
         pairs: KEY VALUE pairs, as for train.py.
     """
     words = ["--trainer", method, "--seed", "1"]
+    pairs = (*pairs, "CACHE.FEATURES", "False")  # random weights must not fill a user's cache
     words += ["--dataset-config-file", str(CONFIGS / "datasets/caltech101.yaml")]
     file = CONFIGS / "trainers" / method / "vit_b16.yaml"
     words += ["--config-file", str(file)] if file.is_file() else []
@@ -104,8 +105,6 @@ class Step:
         names = class_names(self.count)
         kinds = [PlainCLIP, FrozenCLIP] if self.plain else [FrozenCLIP]
         clips = [kind(model, precision).to(self.device) for kind in kinds]
-        for clip in clips:  # images stand for their features
-            object.__setattr__(clip, "encode_image", lambda features: features)
         self.trainers = [bare_trainer(self.method, clip, names, *self.pairs) for clip in clips]
         ours = self.trainers[-1]
         if hasattr(ours, "pool"):
@@ -114,7 +113,7 @@ class Step:
         torch.manual_seed(1)
         features = F.normalize(torch.randn(self.images, clips[0].embed_dim), dim=-1)
         label = torch.randint(self.count, (self.images,))
-        self.batch = {"img": features.to(self.device), "label": label.to(self.device)}
+        self.batch = {"feature": features.to(self.device), "label": label.to(self.device)}
 
     def step(self, trainer: Any) -> tuple[dict[str, float], Tensor]:
         """The loss terms of a step, and all gradients as one vector."""
@@ -128,7 +127,7 @@ class Step:
     def kept(self, trainer: Any) -> int:
         """Bytes that autograd keeps for the first backward pass of a step."""
         size = trainer.images_per_pass(self.images)
-        features, label = (self.batch[key][:size] for key in ("img", "label"))
+        features, label = (self.batch[key][:size] for key in ("feature", "label"))
         weights = (*trainer.clip.parameters(), *trainer.prompt_learner.parameters())
         return measure.kept_bytes(lambda: trainer.losses(features, label)[1]["loss"], weights)
 
