@@ -25,6 +25,7 @@ from tabulate import tabulate
 from benchmarks import job, measure
 from tools.config import REPOSITORY
 from tools.jobs import Job
+from tools.run_folder import read_results
 
 WAYS: dict[str, tuple[str, ...]] = {
     "plain": (),
@@ -44,9 +45,19 @@ def one_round(args: argparse.Namespace, ways: dict[str, tuple[str, ...]], folder
                 "base2new", method, args.dataset, args.seed, args.shots, args.data,
                 folder / way, config=args.config, opts=opts,
             )  # fmt: skip
-            seconds, report = job.run("protocol", work.command(), plain=way == "plain")
-            outcome[way, method] = seconds, report["results"]
+            if way == "plain":
+                seconds, _ = job.run("protocol", work.command(), plain=True)
+            else:
+                seconds, _ = measure.fresh_process("tools.protocol", work.command())
+            outcome[way, method] = seconds, [read(test.results) for test in work.evaluations()]
     return outcome
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Results of a job that has just ended."""
+    results = read_results(path)
+    assert results is not None
+    return results
 
 
 def check_results(outcome: Outcome, exact: Sequence[str], close: Sequence[str]) -> None:
@@ -95,13 +106,32 @@ def run(
                 median(o[slow, method][0] / o[way, method][0] for o in rounds)
                 for slow in ("plain", "ours")
             ]
-            scores = [f"{found['accuracy']:.2f}" for found in rounds[0][way, method][1]]
+            found, ours = (rounds[0][one, method][1] for one in (way, "ours"))
+            scores = [f"{one['accuracy']:.2f}" for one in found]
             shown = [f"{seconds:.1f}", *(f"{ratio:.2f}x" for ratio in against)]
-            rows.append([method, way, *shown, *scores])
+            rows.append([method, way, *shown, *scores, agreement(ours, found)])
     second = args.methods[-1]
     gain = median(o["ours", second][0] / o["views", second][0] for o in rounds)
-    headers = ["method", "way", "seconds", "faster than plain", "than ours", "base", "new"]
+    headers = [
+        "method",
+        "way",
+        "seconds",
+        "faster than plain",
+        "than ours",
+        "base",
+        "new",
+        "results",
+    ]
     return rows, headers, gain
+
+
+def agreement(ours: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
+    """How results agree with those of ours, in words."""
+    pairs = list(zip(ours, found, strict=True))
+    if not any(job.differing(*pair) for pair in pairs):
+        return "same"
+    points = max(abs(one["accuracy"] - other["accuracy"]) for one, other in pairs)
+    return f"within {points:.2f} points"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

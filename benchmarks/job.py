@@ -14,20 +14,20 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 import train
 from benchmarks import measure
-from benchmarks.reference import PlainCLIP
 from benchmarks.stages import IMPORT, Stages
 from tools import protocol
-from trainers import clip_model
-from trainers.base import PromptTrainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainers.base import PromptTrainer
 
 # settings of the plain way: no cache, and images are decoded when they are needed
 PLAIN = (
@@ -43,6 +43,13 @@ CLOSE = 0.5
 @contextmanager
 def plain_path() -> Iterator[None]:
     """Run all that is inside the plain way, apart from the settings `PLAIN`."""
+    # not loaded where a job of ours is timed
+    from torch.utils.data import DataLoader
+
+    from benchmarks.reference import PlainCLIP
+    from trainers import clip_model
+    from trainers.base import PromptTrainer
+
     start = DataLoader.__init__
 
     def restarting(loader: Any, *args: Any, **kwargs: Any) -> None:
@@ -112,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at = words.index("--plain") + 2 if "--plain" in words[:1] else 1
     args = parser.parse_args(words[:at])
     words = words[at:]
-    stages = Stages("cuda" if torch.cuda.is_available() else "cpu")
+    stages = Stages(device="cuda" if torch.cuda.is_available() else "cpu")
     with ExitStack() as stack:
         if args.plain:
             words += PLAIN

@@ -32,12 +32,8 @@ IMAGES, TEXTS = ("image tower",), ("hard prompts", "text tower, forward", "backw
 def stage_table(own: dict[str, float], style: str = "simple") -> str:
     """Seconds and percent of each stage, in the order of a job."""
     total = sum(own.values())
-    order = [*STAGES, *sorted(own.keys() - set(STAGES))]
-    rows = [
-        [name, f"{own[name]:.2f}", f"{100 * own[name] / total:.1f}"]
-        for name in order
-        if name in own
-    ]
+    order = [name for name in STAGES if name in own]
+    rows = [[name, f"{own[name]:.2f}", f"{100 * own[name] / total:.1f}"] for name in order]
     rows.append(["whole process", f"{total:.2f}", "100.0"])
     return tabulate(rows, ["stage", "seconds", "percent"], style, disable_numparse=True)
 

@@ -19,7 +19,7 @@ from trainers.precision import Precision
 from trainers.text_tower import Layout
 
 # sizes for `plain_clip`: a whole CLIP, a text tower of ViT-B/16 alone, and one for trials
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "ViT-B/16": {},
     "text": {"width": 64, "layers": 1},
     "small": {

@@ -15,10 +15,9 @@ from unittest.mock import patch
 import torch
 from torch.utils.data import dataloader
 
-import dassl.data.data_manager as data_manager
 import train
 from benchmarks.measure import synchronize
-from benchmarks.reference import PlainCLIP
+from dassl.data import data_manager
 from dassl.engine.base import TrainerBase
 from trainers import clip_model, text_tower
 
@@ -108,7 +107,7 @@ class Stages:
             wrap(torch.autograd, "backward", "backward")
             wrap(torch.autograd, "grad", "backward")
             wrap(TrainerBase, "save_model", "checkpoints")
-            for towers in (clip_model.FrozenCLIP, PlainCLIP):
+            for towers in (clip_model.FrozenCLIP, *clip_model.FrozenCLIP.__subclasses__()):
                 wrap(towers, "encode_templates", "hard prompts")
                 wrap(towers, "encode_prompts", "text tower, forward")
                 wrap(towers, "encode_image", "image tower")

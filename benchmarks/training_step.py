@@ -34,16 +34,17 @@ from benchmarks.reference import SIZES, PlainCLIP, plain_clip
 from benchmarks.text_side import class_names
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.base import TrainerBase
-from tools.config import REPOSITORY
+from tools.config import default_cfg
+from tools.jobs import CONFIGS
 from trainers.clip_model import FrozenCLIP
 from trainers.precision import resolve_precision
 
 BATCH = {"CoCoOp": 1}  # as published; the others: 32
-CONFIGS = REPOSITORY / "configs"
 
 
 def learning_methods() -> list[str]:
     """Names of the registered methods of this project that learn."""
+    default_cfg()  # registers them
     found = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
     return sorted(
         name
