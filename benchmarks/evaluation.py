@@ -32,10 +32,13 @@ EPOCHS = 1  # of the training that makes the prompt; how good it is does not mat
 def trained(args: argparse.Namespace, output: Path) -> Job:
     """Train a prompt to be tested."""
     opts = (*args.opts, "OPTIM.MAX_EPOCH", str(EPOCHS))
-    work = Job("fewshot", args.trainer, args.dataset, 1, args.shots, args.data, output, opts=opts)
+    work = Job(
+        "fewshot", args.trainer, args.dataset, 1, args.shots, args.data, output,
+        config=args.config, opts=opts,
+    )  # fmt: skip
     work.check()
     words = work.arguments(work.evaluations()[0])
-    job.run("train", [*words, "CACHE.FEATURES", "False"])
+    job.run("train", [*words, "TEST.NO_TEST", "True", "CACHE.FEATURES", "False"])
     return work
 
 
@@ -72,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--trainer", default="CoOp", help="a method that learns")
     add("--dataset", default="shapes", help="as for tools.protocol")
     add("--shots", type=int, default=1)
+    add("--config", default="", help="as for tools.protocol")
     add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
     add("--runs", type=int, default=3)
     add("--at-least", type=float, default=0.0, help="second faster than first, else code 1")

@@ -1,0 +1,104 @@
+"""`benchmarks.text_side` and `benchmarks.training_step`, with a small CLIP."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from benchmarks import cocoop_step, measure, text_side, training_step
+from benchmarks.reference import SIZES, PlainCLIP, plain_clip
+from benchmarks.text_side import TextSide, class_names
+from trainers.clip_model import FrozenCLIP
+from trainers.precision import resolve_precision
+
+SMALL = ("--size", "small", "--runs", "1")
+SHIPPED = ["CoCoOp", "CoOp", "KgCoOp", "MoPD", "ProGrad", "SiPD"]
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    """Peaks of memory are measured in fresh processes; here they are what autograd keeps."""
+    monkeypatch.setattr(TextSide, "peak", lambda side, way: getattr(side, f"{way}_kept"))
+
+
+def test_class_names_differ():
+    names = class_names(1000)
+    assert len(set(names)) == 1000 and names[:2] == ["red fox", "old fox"]
+
+
+def test_both_tables_are_printed(capsys):
+    text_side.main([*SMALL, "--classes", "8", "20", "--at-least", "1", "--memory-at-least", "4"])
+    shown = capsys.readouterr().out
+    rows = [line for line in shown.splitlines() if re.match(r"(8|20) ", line)]
+    assert len(rows) == 4 and all(len(re.findall(r"\dx", row)) == 2 for row in rows)
+
+
+def test_too_little_gain_ends_with_code_1(stopped):
+    words = (*SMALL, "--classes", "8")
+    assert "not at least 1e+06" in stopped(text_side.main, *words, "--at-least", "1e6")
+    message = stopped(text_side.main, *words, "--memory-at-least", "1e6")
+    assert message.startswith("peak memory is less: ") and "not at least 1e+06" in message
+
+
+def test_a_wrong_text_tower_is_refused(wrong_tower, stopped):
+    message = stopped(text_side.main, *SMALL, "--classes", "8")
+    assert message.startswith("not the same results: features for 8 classes differ by")
+
+
+def test_what_the_plain_way_keeps_is_told_by_few_classes():
+    side = TextSide(24, size="small")
+    assert side.plain_kept == measure.kept_bytes(side.plain, side.model.parameters())
+    assert TextSide(1, size="small").plain_kept < side.plain_kept / 20
+
+
+def test_a_plain_pass_that_needs_too_much_memory_is_worked_off_in_parts(monkeypatch, capsys):
+    whole = TextSide(10, size="small").gradient("plain")
+    need = TextSide(10, size="small").plain_kept
+    monkeypatch.setattr(measure, "available_bytes", lambda device: int(need))
+    side = TextSide(10, size="small")
+    assert side.parts == 3  # 1.15 of what is there, half of which may be used
+    assert measure.difference(whole, side.gradient("plain")) < 1e-5
+    row = text_side.compare(side, 1, 1.0)
+    assert row["peak"][0] == need
+    shown = text_side.tables([row])
+    assert "10 classes: the plain backward pass was timed in 3 parts" in shown
+    assert re.search(r">\d+\.\dx", shown)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_plain_clip_encodes_templates_as_ours(precision):
+    chosen = resolve_precision(precision, "cpu")
+    model = plain_clip(**SIZES["small"], dtype=chosen.dtype)
+    templates, names = ["a photo of a {}.", "{} at night"], ["fox", "long-tailed beetle", "oak"]
+    plain, ours = (
+        kind(model, chosen).encode_templates(templates, names) for kind in (PlainCLIP, FrozenCLIP)
+    )
+    assert plain.shape == (2, 3, 96) and plain.dtype is torch.float32
+    assert measure.difference(plain, ours) < measure.TOLERANCE[precision][0]
+
+
+def test_a_step_of_every_method_that_learns(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOPD_CACHE", str(tmp_path / "cache"))
+    assert set(SHIPPED) <= set(training_step.learning_methods())
+    training_step.main([*SMALL, "--classes", "6", "--images", "4", "--at-least", "0.5"])
+    rows = re.findall(r"^(\w+) +6 +4 .*\d\.\dx", capsys.readouterr().out, flags=re.MULTILINE)
+    assert rows == training_step.learning_methods()
+    assert not (tmp_path / "cache").exists()  # of random weights nothing is kept
+
+
+@pytest.mark.parametrize("method", SHIPPED)
+def test_a_wrong_text_tower_changes_a_step(method, wrong_tower, stopped):
+    words = ("--methods", method, *SMALL, "--classes", "6", "--images", "4")
+    message = stopped(training_step.main, *words)
+    assert message.startswith(f"not the same results: {method}'s ")
+
+
+def test_cocoop_step_takes_the_flags_of_training_step(capsys, stopped):
+    cocoop_step.main([*SMALL, "--classes", "6", "--ours"])
+    shown = capsys.readouterr().out
+    assert re.search(r"^CoCoOp +6 +1 +- ", shown, flags=re.MULTILINE)
+    assert "peak memory of the process: " in shown
+    message = stopped(cocoop_step.main, *SMALL, "--classes", "6", "--at-least", "1e6")
+    assert message.startswith("a step is faster: ")
