@@ -101,8 +101,12 @@ class TextSide:
     @cached_property
     def parts(self) -> int:
         """Parts in which the plain backward pass fits into memory."""
-        needed = 1.15 * self.plain_kept  # what a pass needs beside what it keeps
-        return ceil(needed / (self.share * measure.available_bytes(self.device)))
+        return ceil(self.plain_need / (self.share * measure.available_bytes(self.device)))
+
+    @property
+    def plain_need(self) -> float:
+        """About as many bytes as the plain forward + backward needs."""
+        return 1.25 * self.plain_kept
 
     def gradient(self, way: str) -> Tensor:
         """Gradient (M, W) of the context after forward + backward."""
@@ -121,7 +125,7 @@ class TextSide:
         if self.device != "cpu":
             return measure.peak_bytes(lambda: self.gradient(way), self.device)
         words = ["--classes", str(self.count), "--context", str(self.tokens), "--size", self.size]
-        words += ["--precision", self.precision, "--share", str(self.share), "--peak-of", way]
+        words += ["--precision", self.precision, "--share", "1.0", "--peak-of", way]
         return measure.fresh_process("benchmarks.text_side", words, measure.GIVE_BACK)[1]
 
 
@@ -204,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.peak_of:
         TextSide(2, *settings).gradient(args.peak_of)  # libraries take memory of their own at first
         side = TextSide(args.classes[0], *settings)
+        assert side.parts >= 1  # counted before the peak is
         print(measure.peak_bytes(lambda: side.gradient(args.peak_of)))
         return
     rows = [compare(TextSide(n, *settings), args.runs, args.seconds) for n in args.classes]

@@ -31,7 +31,7 @@ import train
 from benchmarks import measure
 from benchmarks.measure import GIB, TOLERANCE
 from benchmarks.reference import SIZES, PlainCLIP, plain_clip
-from benchmarks.text_side import class_names
+from benchmarks.text_side import TextSide, class_names
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.base import TrainerBase
 from tools.config import default_cfg
@@ -101,6 +101,8 @@ class Step:
     pairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.plain:
+            self._check_memory()
         precision = resolve_precision(self.precision, self.device)
         model: Any = plain_clip(**SIZES[self.size], dtype=precision.dtype).to(self.device)
         names = class_names(self.count)
@@ -115,6 +117,18 @@ class Step:
         features = F.normalize(torch.randn(self.images, clips[0].embed_dim), dim=-1)
         label = torch.randint(self.count, (self.images,))
         self.batch = {"feature": features.to(self.device), "label": label.to(self.device)}
+
+    def _check_memory(self) -> None:
+        """Refuse a plain step that would take more than half of the free memory."""
+        side = TextSide(self.count, size=self.size, device=self.device, precision=self.precision)
+        sets = self.images if self.method == "CoCoOp" else 1  # each image has its own prompts
+        need, free = sets * side.plain_need, measure.available_bytes(self.device)
+        if need > free / 2:
+            raise SystemExit(
+                f"{self.method}, {self.count} classes: the plain way needs about "
+                f"{need / GIB:.1f} GiB, and {free / GIB:.1f} are free: use fewer --classes "
+                "(or --images), or --ours"
+            )
 
     def step(self, trainer: Any) -> tuple[dict[str, float], Tensor]:
         """The loss terms of a step, and all gradients as one vector."""
