@@ -100,7 +100,8 @@ class Stages:
             ):
                 for module in _modules_with(call):
                     wrap(module, call.__name__, name)
-            wrap(data_manager.DatasetWrapper, "__getitem__", "decode + augment")
+            for step in ("__getitem__", "keep_images"):
+                wrap(data_manager.DatasetWrapper, step, "decode + augment")
             wrap(dataloader._BaseDataLoaderIter, "__next__", "loaders")
             for loader in (dataloader.DataLoader, *dataloader.DataLoader.__subclasses__()):
                 wrap(loader, "__iter__", "loaders")
