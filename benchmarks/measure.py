@@ -112,7 +112,8 @@ def kept_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor]) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in frozen:
             storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # without its graph: a result that its own step keeps would hold itself for ever
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         graph = forward()  # alive while counting, so that no storage takes another's place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -57,6 +58,18 @@ def test_what_autograd_keeps_is_counted_once_and_without_weights():
 
     assert measure.kept_bytes(forward, [weight]) == 7 * 1000 * 4
     assert measure.kept_bytes(forward, []) == 7 * 1000 * 4 + 10 * 1000 * 4
+
+
+def test_counting_leaves_nothing_behind():
+    found = []
+
+    def forward():
+        y = torch.ones(3, requires_grad=True).exp()  # keeps its own result
+        found.append(weakref.ref(y))
+        return y * 2
+
+    assert measure.kept_bytes(forward, []) == 3 * 4
+    assert found[0]() is None
 
 
 def test_the_peak_of_a_fresh_process_holds_what_autograd_keeps():
