@@ -48,7 +48,7 @@ def growth(sizes: Sequence[float], values: Sequence[float]) -> str:
     times = sizes[-1] / sizes[0]
     gain = values[-1] / values[0]
     power = math.log(gain) / math.log(times) if times > 1 else 0.0
-    return f"{times:g} times as many take {gain:.2f} times as long (power {power:.2f})"
+    return f"{times:.3g} times as many take {gain:.2f} times as long (power {power:.2f})"
 
 
 def write_pool(folder: Path, count: int) -> Path:
