@@ -45,6 +45,8 @@ def test_the_readme_has_the_commands_that_are_run_here():
         "TRAINER.MOPD.NUM_TEACHERS 2",
         "python -m benchmarks.text_side",
         "python -m benchmarks.cocoop_step",
+        "bash scripts/kgcoop/base2new.sh shapes 1 16 CACHE.VIEWS True",
+        "python -m tools.cache list",
     ]
 
 
@@ -70,7 +72,7 @@ def test_every_script_command_prints_its_row(run):
     pool = re.search(r"```yaml\n(# my_pool.yaml.*?)```", README, re.DOTALL)[1]
     (run.work / "my_pool.yaml").write_text(pool)
     scripts = [c for c in COMMANDS if "bash scripts" in c and " shapes " in c]
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     for command in scripts:
         command = command.replace("my_pool.yaml", str(run.work / "my_pool.yaml"))
         if "zsclip" not in command:
@@ -84,15 +86,18 @@ def test_every_script_command_prints_its_row(run):
     rows = [
         line.split()[:2]
         for line in done.stdout.splitlines()
-        if line[:4] in ("CoOp", "MoPD", "Zero")
+        if line[:4] in ("CoOp", "KgCo", "MoPD", "Zero")
     ]
     assert sorted(rows) == [
         ["CoOp", "embedded"],
+        ["KgCoOp", "embedded"],
         ["MoPD", "embedded"],
         ["MoPD", "embedded-my_pool"],
         ["MoPD", "embedded-two_teachers"],
         ["ZeroshotCLIP", "embedded"],
     ]
+    done = run(next(c for c in COMMANDS if "tools.cache" in c))
+    assert done.returncode == 0 and "Shapes, base classes, 16 shots, seed 1" in done.stdout
 
 
 @pytest.mark.parametrize("dataset", ["oxford_pets", "imagenet"])

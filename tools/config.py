@@ -22,6 +22,7 @@ import trainers
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from dassl.lazy import load
 from dassl.utils import UserError
 from datasets.own import run_name, split_name
 from tools.upstream_keys import check_given, published
@@ -45,12 +46,14 @@ FLAGS = {
 def default_cfg() -> CfgNode:
     """Dassl's defaults, the keys that CoOp's datasets read, and the knobs of every method."""
     cfg = _without_methods()
+    load("torch")
     trainers.extend_cfg(cfg)
     return cfg
 
 
 def methods() -> Any:
     """The registry of trainers, with all methods in it; loads torch."""
+    load("torch")
     trainers.register()
     return TRAINER_REGISTRY
 
