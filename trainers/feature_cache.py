@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from yacs.config import CfgNode
@@ -79,12 +79,12 @@ class FeatureCache:
         """The cache that a configuration names; None where it has no node CACHE.
 
         Raises:
-            MethodError: the limit is not above 0.
+            MethodError: the cache is used, and its limit is not above 0.
         """
         node = cfg.get("CACHE")
         if node is None:  # upstream Dassl
             return None
-        if not node.LIMIT_GB > 0:
+        if (node.FEATURES or node.VIEWS) and not node.LIMIT_GB > 0:
             raise MethodError(
                 f"CACHE.LIMIT_GB is {node.LIMIT_GB}, expected a number above 0; "
                 "CACHE.FEATURES False works without a cache"
@@ -130,15 +130,15 @@ class FeatureCache:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-                try:
-                    texts = {KEY: np.array(_text(key)), ABOUT: np.array(about)}
+            part = path.with_name(f"{uuid4().hex}.part")
+            try:
+                texts = {KEY: np.array(_text(key)), ABOUT: np.array(about)}
+                with part.open("xb") as file:
                     np.savez(file, allow_pickle=False, **texts, **arrays)
-                    file.close()
-                    os.replace(file.name, path)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
             self._make_room(path)
         except OSError as error:
             self.tell(

@@ -12,12 +12,13 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from trainers.clip_model import weights_digest
 from trainers.errors import MethodError
@@ -37,7 +38,12 @@ class FeatureLoader:
         cache: where features are kept; None: nowhere.
         key: what features depend on beside the images; with "kind".
         about: what they are, in words.
+
+    Class attributes:
+        samplers: those whose order follows from the images and torch's global generator.
     """
+
+    samplers: ClassVar[tuple[type, ...]] = (SequentialSampler,)
 
     def __init__(
         self,
@@ -71,22 +77,37 @@ class FeatureLoader:
         The list of images is looked at once, when it is needed first.
         """
         if self._whole_key is None:
-            data = self.loader.dataset
-            transform = repr(getattr(data, "transform", None))
-            images = list_digest(getattr(data, "data_source", None))
-            told = images and self.loader.batch_size and " object at 0x" not in transform
-            self._whole_key = (
-                {
-                    **self._key,
-                    "images": images,
-                    "transform": transform,
-                    "batch": [self.loader.batch_size, self.loader.drop_last],
-                    "versions": [version(name) for name in ("torchvision", "pillow")],
-                }
-                if told
-                else {}
-            )
+            self._whole_key = self._describe() if self.can_be_told() else {}
         return self._whole_key
+
+    def can_be_told(self) -> bool:
+        """Whether all that makes batches of the images is code of torch, torchvision or Dassl."""
+        loader = self.loader
+        return (
+            isinstance(loader, DataLoader)
+            and loader.batch_size is not None
+            and type(loader.sampler) in self.samplers
+            and loader.generator is None
+            and getattr(loader.sampler, "generator", None) is None
+            and _is_known(type(loader.dataset))
+            and _is_known(loader.collate_fn)
+            and _tells_all(getattr(loader.dataset, "transform", None))
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        import torchvision  # slow to import, and there by now
+
+        data = self.loader.dataset
+        images = list_digest(getattr(data, "data_source", None))
+        if not images:
+            return {}
+        return {
+            **self._key,
+            "images": images,
+            "transform": repr(data.transform),
+            "batch": [self.loader.batch_size, self.loader.drop_last],
+            "versions": [torchvision.__version__, PIL.__version__],
+        }
 
     def compute(self) -> Iterator[Batch]:
         """One pass over the images."""
@@ -98,55 +119,57 @@ class FeatureLoader:
         size = self.loader.batch_size
         for i in range(0, len(label), size):
             yield {
-                "feature": torch.from_numpy(feature[i : i + size]),
-                "label": torch.from_numpy(label[i : i + size]),
+                "feature": torch.tensor(feature[i : i + size]),  # copies: a step may write to them
+                "label": torch.tensor(label[i : i + size]),
             }
 
 
 class SplitFeatures(FeatureLoader):
-    """Features of test images: always the same. A pass leaves the random generators alone."""
+    """Features of test images: always the same."""
 
     _kept: dict[str, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        # loaders draw a number even if they need none; an evaluation must not move a training
-        state = torch.get_rng_state()
-        try:
-            if self._kept is None and self.cache is not None and self.key():
-                self._kept = self.cache.load(self.key())
-                if self._kept is not None:
-                    print(f"Image features of {len(self._kept['label'])} images: from the cache")
+        if self._kept is None and self.cache is not None and self.key():
+            self._kept = self.cache.load(self.key())
             if self._kept is not None:
-                yield from self.replay(**self._kept)
-            else:
-                yield from self._compute_and_keep()
-        finally:
-            torch.set_rng_state(state)
+                print(f"Image features of {len(self._kept['label'])} images: from the cache")
+        if self._kept is None:
+            return self._compute_and_keep()
+        # a loader of images draws the seed of its workers, even without any: what is trained
+        # after a validation must not depend on where features are from
+        torch.empty((), dtype=torch.int64).random_()
+        return self.replay(**self._kept)
 
     def _compute_and_keep(self) -> Iterator[Batch]:
+        cache = self.cache if self.cache is not None and self.key() else None
         batches = []
         for batch in self.compute():
+            if cache is not None:
+                batches.append(_copy(batch))
             yield batch
-            if self.cache is not None:
-                batches.append(batch)
-        if self.cache is not None:
+        if cache is not None:
             self._kept = _joined(batches)
-            if self.key():
-                self.cache.store(self.key(), self.about, **self._kept)
+            cache.store(self.key(), self.about, **self._kept)
 
 
 class ViewFeatures(FeatureLoader):
     """Features of augmented views, an epoch at a time, found by the generator's state."""
 
+    samplers = (SequentialSampler, RandomSampler)
     cache: FeatureCache
     _told = False
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.key():
+        if not self.can_be_told():
             raise MethodError(
-                "CACHE.VIEWS is True, but the training images or their transform cannot be "
-                "described, so views cannot be shared: set CACHE.VIEWS False"
+                "CACHE.VIEWS is True, but views can only be shared where "
+                "DATALOADER.TRAIN_X.SAMPLER is RandomSampler or SequentialSampler, the transforms "
+                "are torchvision's or Dassl's, and so is all else that makes batches: "
+                "set CACHE.VIEWS False"
             )
+        if not self.key():  # an image is gone: whoever reads it says which
+            return self.compute()
         state = torch.get_rng_state().numpy().tobytes()
         key = {**self.key(), "generator": hashlib.sha256(state).hexdigest()}
         kept = self.cache.load(key)
@@ -171,7 +194,7 @@ class ViewFeatures(FeatureLoader):
     def _compute_and_keep(self, key: dict[str, Any]) -> Iterator[Batch]:
         others, batches, alone = _other_generators(), [], True
         for batch in self.compute():
-            batches.append(batch)
+            batches.append(_copy(batch))
             before = torch.get_rng_state()
             yield batch
             alone = alone and torch.equal(before, torch.get_rng_state())
@@ -209,7 +232,7 @@ def use_features(trainer: Any, base: type) -> None:
     shared = tower_key(trainer)
     subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
     about = f"{cfg.MODEL.BACKBONE.NAME}: {cfg.DATASET.NAME}, {subset} classes"
-    if not own("model_inference", "parse_batch_test"):
+    if not own("test", "model_inference", "parse_batch_test", "image_features"):
         kept = cache if cfg.CACHE.FEATURES else None
         for split in ("val", "test"):
             loader = getattr(trainer, f"{split}_loader")
@@ -218,7 +241,8 @@ def use_features(trainer: Any, base: type) -> None:
                 features = SplitFeatures(loader, encode, kept, key, f"{about}, {split}")
                 setattr(trainer, f"{split}_loader", features)
     if cfg.CACHE.VIEWS and trainer.learns and trainer.train_loader_x is not None:
-        if mine := own("forward_backward", "parse_batch_train"):
+        steps = ("run_epoch", "forward_backward", "parse_batch_train", "image_features")
+        if mine := own(*steps):
             raise MethodError(
                 f"CACHE.VIEWS is True, but {cfg.TRAINER.NAME} has its own {' and '.join(mine)} and "
                 "may need the images: set CACHE.VIEWS False"
@@ -261,7 +285,7 @@ def tower_key(trainer: Any) -> dict[str, Any]:
         "compiled": model.get("COMPILE", False),
         "matmul": torch.get_float32_matmul_precision(),
         "device": device,
-        "torch": version("torch"),
+        "torch": torch.__version__,
     }
 
 
@@ -273,17 +297,38 @@ def list_digest(items: Any) -> str:
     try:
         for item in items:
             status = os.stat(item.impath)
-            line = f"{item.impath}\t{item.label}\t{status.st_size}\t{status.st_mtime_ns}\n"
-            digest.update(line.encode())
+            digest.update(os.fsencode(item.impath))  # which may hold any bytes
+            digest.update(f"\0{item.label}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
     except OSError:  # whoever reads the images says what is wrong
         return ""
     return digest.hexdigest()
 
 
+def _is_known(thing: Any) -> bool:
+    """Whether a class or function is a library's, not a plugin's own."""
+    return getattr(thing, "__module__", "").partition(".")[0] in ("dassl", "torch", "torchvision")
+
+
+def _tells_all(transform: Any) -> bool:
+    """Whether the text of a transform says all that it does."""
+    kind, inner = type(transform), getattr(transform, "transforms", ())
+    return (
+        _is_known(kind)
+        and kind.__name__ != "Lambda"
+        and " object at 0x" not in repr(transform)
+        and all(_tells_all(step) for step in inner)
+    )
+
+
+def _copy(batch: Batch) -> Batch:
+    """A batch that stays as it is, whatever a step does to the tensors of the other."""
+    return {name: value.detach().clone() for name, value in batch.items()}
+
+
 def _joined(batches: list[Batch]) -> dict[str, np.ndarray]:
     """All features (N, D) and labels (N,) of a pass."""
     return {
-        name: torch.cat([batch[name].detach().cpu() for batch in batches]).numpy()
+        name: torch.cat([batch[name] for batch in batches]).cpu().numpy()
         for name in ("feature", "label")
     }
 

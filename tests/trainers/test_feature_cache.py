@@ -86,6 +86,17 @@ def test_a_truncated_file_is_computed_anew(cache, capsys, length):
     assert "is damaged" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_others_may_read_what_they_may_read_of_other_files(cache, mask):
+    before = os.umask(mask)
+    try:
+        cache.store(KEY, "six images", **arrays())
+    finally:
+        os.umask(before)
+    (path,) = files(cache)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 def test_a_file_under_the_name_of_another_key_is_not_used(cache, capsys):
     other = {**KEY, "images": "5678"}
     cache.store(KEY, "a", **arrays())
@@ -178,6 +189,11 @@ def test_a_limit_that_keeps_nothing_is_refused(limit):
     cfg = default_cfg()
     cfg.CACHE.LIMIT_GB = limit
     with pytest.raises(MethodError, match="CACHE.LIMIT_GB is .*, expected a number above 0"):
+        FeatureCache.of(cfg)
+    cfg.CACHE.FEATURES = False
+    assert FeatureCache.of(cfg) is not None  # as the message says
+    cfg.CACHE.VIEWS = True
+    with pytest.raises(MethodError, match="CACHE.LIMIT_GB"):
         FeatureCache.of(cfg)
     del cfg["CACHE"]  # as on upstream Dassl
     assert FeatureCache.of(cfg) is None

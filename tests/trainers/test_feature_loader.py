@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, default_collate
+from torchvision.transforms import Compose, Lambda, RandomApply
 
+import dassl.data
 import train
 from dassl.data import DatasetWrapper, dataset_wrapper, image_memory
 from dassl.data import data_manager as loading
-from dassl.engine import TRAINER_REGISTRY
+from dassl.engine import TRAINER_REGISTRY, SimpleTrainer
 from tests.trainers.test_every_method import LEARNING
 from trainers.clip_model import FrozenCLIP
 from trainers.coop import CoOp
@@ -61,6 +65,7 @@ def run(job, tmp_path, cache):
         train.main(words)
         return tmp_path / name
 
+    start.folder = tmp_path
     return start
 
 
@@ -200,16 +205,110 @@ def test_validation_does_not_move_the_training(run, cache):
     assert_same_run(plain, second)
 
 
-def test_a_method_with_its_own_inference_gets_images(run, cache, monkeypatch):
-    inference, shapes = CoOp.model_inference, set()
+@pytest.mark.parametrize("name", ["model_inference", "image_features", "parse_batch_test", "test"])
+def test_a_method_with_its_own_inference_gets_images(run, cache, monkeypatch, name):
+    whole, shapes = getattr(CoOp, name), set()
+    encode = FrozenCLIP.encode_image
 
-    def own(self, input):
-        shapes.add(tuple(input.shape[1:]))
-        return inference(self, input)
+    def see(self, images):
+        shapes.add(tuple(images.shape[1:]))
+        return encode(self, images)
 
-    monkeypatch.setattr(CoOp, "model_inference", own)
+    monkeypatch.setattr(CoOp, name, lambda *args: whole(*args), raising=False)
+    monkeypatch.setattr(FrozenCLIP, "encode_image", see)
     run("CoOp", "own")
     assert shapes == {(3, 32, 32)} and kinds(cache).get("images", 0) == 0
+
+
+class Scaled(nn.Module):
+    """A module, whose text does not tell the factor."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * self.factor
+
+
+class Negative(DatasetWrapper):
+    """Items that `data_source` and `transform` do not describe."""
+
+    def __getitem__(self, idx):
+        item = super().__getitem__(idx)
+        return {**item, "img": -item["img"]}
+
+
+def negative(items):
+    batch = default_collate(items)
+    return {**batch, "img": -batch["img"]}
+
+
+def _from_manager(**more):
+    """DataManager with other arguments."""
+    manager = dassl.data.DataManager
+    return lambda cfg: manager(cfg, **more)
+
+
+@pytest.mark.parametrize("way", ["lambda", "inner lambda", "module", "wrapper", "collate"])
+def test_what_cannot_be_described_is_neither_kept_nor_taken(run, cache, monkeypatch, way):
+    run("ZeroshotCLIP", "usual")
+    assert kinds(cache)["images"] == 1
+    build = loading.build_transform
+    last = {
+        "lambda": Lambda(lambda image: -image),
+        "inner lambda": RandomApply([Lambda(lambda image: -image)], p=1.0),
+        "module": Scaled(-1.0),
+    }.get(way)
+    if last is not None:
+        usual = lambda *a, **k: Compose([build(*a, **k), last])  # noqa: E731
+        monkeypatch.setattr(loading, "build_transform", usual)
+    elif way == "wrapper":
+        monkeypatch.setattr(dassl.data, "DataManager", _from_manager(dataset_wrapper=Negative))
+    else:
+        own_loader(monkeypatch, lambda data: DataLoader(data, 100, collate_fn=negative))
+    plain = run("ZeroshotCLIP", "plain", "CACHE.FEATURES", "False")
+    again = run("ZeroshotCLIP", "again")
+    assert results(plain) == results(again)
+    assert results(plain)["correct"] != results(run.folder / "usual")["correct"]
+    assert kinds(cache)["images"] == 1
+
+
+def own_loader(monkeypatch, make) -> None:
+    """Let trainers test with the loader `make(dataset)`."""
+    build = SimpleTrainer.build_data_loader
+
+    def build_own(self):
+        build(self)
+        self.test_loader = make(self.test_loader.dataset)
+
+    monkeypatch.setattr(SimpleTrainer, "build_data_loader", build_own)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda data: DataLoader(
+            data, batch_sampler=BatchSampler(SequentialSampler(data), 50, False)
+        ),
+        lambda data: DataLoader(data, 50, shuffle=True),
+        lambda data: list(DataLoader(data, 50)),
+    ],
+)
+def test_other_loaders_are_used_as_they_are(run, cache, monkeypatch, make):
+    own_loader(monkeypatch, make)
+    test = SimpleTrainer.test
+    monkeypatch.setattr(SimpleTrainer, "test", lambda *a, **k: test(*a, **k) and test(*a, **k))
+    plain = run("ZeroshotCLIP", "plain", "CACHE.FEATURES", "False")
+    assert results(plain) == results(run("ZeroshotCLIP", "other"))
+    assert "images" not in kinds(cache)
+
+
+def test_a_sampler_that_leaves_images_out_is_not_taken_for_all_of_them(run, cache):
+    more = ("DATALOADER.TEST.BATCH_SIZE", "20", "DATALOADER.TRAIN_X.N_INS", "2")
+    assert results(run("ZeroshotCLIP", "all", *more))["total"] == 800
+    some = run("ZeroshotCLIP", "some", *more, "DATALOADER.TEST.SAMPLER", "RandomClassSampler")
+    assert results(some)["total"] < 800 and kinds(cache)["images"] == 1
 
 
 # ---- augmented views --------------------------------------------------------------------------
@@ -301,6 +400,64 @@ def test_a_run_that_is_cut_off_goes_on_with_shared_views(
     assert_same_run(plain, cut)
 
 
+def test_a_step_that_writes_to_its_features_changes_nobodys(run, cache, monkeypatch):
+    plain = run("CoOp", "plain", "CACHE.FEATURES", "False")
+
+    def writes(self, features, label):
+        found = LOSSES(self, features * 1, label * 1)
+        features.zero_()
+        label.zero_()
+        return found
+
+    def infers(self, features):
+        found = predict(self, features)
+        features.zero_()
+        return found
+
+    predict = CoOp.predict
+    with monkeypatch.context() as patch:
+        patch.setattr(CoOp, "losses", writes)
+        patch.setattr(CoOp, "predict", infers)
+        run("CoOp", "first", "CACHE.VIEWS", "True")
+    assert kinds(cache) == {"images": 1, "views": 2}
+    assert_same_run(plain, run("CoOp", "second", "CACHE.VIEWS", "True"))
+
+
+@pytest.mark.parametrize("sampler", ["RandomClassSampler", "RandomDomainSampler"])
+def test_a_sampler_that_draws_elsewhere_cannot_share_views(job, refused, sampler):
+    assert refused(
+        job(
+            "CoOp",
+            "CACHE.VIEWS",
+            "True",
+            "DATALOADER.TRAIN_X.SAMPLER",
+            sampler,
+            "DATALOADER.TRAIN_X.BATCH_SIZE",
+            "8",
+            "DATALOADER.TRAIN_X.N_INS",
+            "2",
+        )  # fmt: skip
+    ).startswith(CANNOT_BE_SHARED)
+
+
+def test_a_training_image_that_is_gone_is_told(run, job, refused, tmp_path, monkeypatch):
+    own_images(tmp_path / "own")
+    build = SimpleTrainer.build_data_loader
+
+    def then_remove(self):
+        build(self)
+        os.remove(self.train_loader_x.dataset.data_source[0].impath)
+
+    monkeypatch.setattr(SimpleTrainer, "build_data_loader", then_remove)
+    words = job("CoOp", "DATASET.NAME", f"folder:{tmp_path / 'own'}", "CACHE.VIEWS", "True",
+                "DATASET.SUBSAMPLE_CLASSES", "all")  # fmt: skip
+    assert refused(words).startswith("No file exists at ")
+
+
+CANNOT_BE_SHARED = (
+    "CACHE.VIEWS is True, but views can only be shared where DATALOADER.TRAIN_X.SAMPLER is "
+    "RandomSampler or SequentialSampler"
+)
 LOSSES = CoOp.losses
 
 
@@ -344,13 +501,13 @@ def test_a_transform_with_another_generator_keeps_no_views(run, cache, monkeypat
     assert "views" not in kinds(cache)
 
 
-def test_a_method_that_handles_images_by_itself_cannot_share_views(job, refused, monkeypatch):
-    def own(self, batch):
-        return CoOp.forward_backward(self, batch)
-
-    monkeypatch.setattr(TRAINER_REGISTRY.get("KgCoOp"), "forward_backward", own, raising=False)
+@pytest.mark.parametrize("name", ["forward_backward", "image_features", "run_epoch"])
+def test_a_method_that_handles_images_by_itself_cannot_share_views(job, refused, monkeypatch, name):
+    whole = getattr(CoOp, name)
+    own = TRAINER_REGISTRY.get("KgCoOp")
+    monkeypatch.setattr(own, name, lambda *args: whole(*args), raising=False)
     assert refused(job("KgCoOp", "CACHE.VIEWS", "True")) == (
-        "CACHE.VIEWS is True, but KgCoOp has its own forward_backward and may need the images: "
+        f"CACHE.VIEWS is True, but KgCoOp has its own {name} and may need the images: "
         "set CACHE.VIEWS False"
     )
 
@@ -366,9 +523,7 @@ def test_a_transform_that_does_not_describe_itself_cannot_share_views(job, refus
             return self.inner(image)
 
     monkeypatch.setattr(loading, "build_transform", lambda *a, **k: Opaque(build(*a, **k)))
-    assert refused(job("CoOp", "CACHE.VIEWS", "True")).startswith(
-        "CACHE.VIEWS is True, but the training images or their transform cannot be described"
-    )
+    assert refused(job("CoOp", "CACHE.VIEWS", "True")).startswith(CANNOT_BE_SHARED)
 
 
 # ---- prompts ----------------------------------------------------------------------------------
