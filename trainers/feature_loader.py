@@ -12,6 +12,8 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,9 +22,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
+import dassl.data
 from trainers.clip_model import weights_digest
 from trainers.errors import MethodError
 from trainers.feature_cache import FeatureCache
+
+# modules of this package that decide about the bits of features
+CODE = ("clip_model", "compiled", "feature_loader", "precision", "text_tower", "tokens")
 
 Batch = dict[str, Tensor]  # feature (B, D), label (B,)
 
@@ -283,10 +289,32 @@ def tower_key(trainer: Any) -> dict[str, Any]:
         "weights": weights_digest(model.BACKBONE.NAME),
         "precision": precision.name,
         "compiled": model.get("COMPILE", False),
-        "matmul": torch.get_float32_matmul_precision(),
+        "float32": _float32_arithmetic(),
         "device": device,
         "torch": torch.__version__,
+        "code": _code_digest(),
     }
+
+
+def _float32_arithmetic() -> list[str]:
+    """How precisely matrices and convolutions of float32 are computed, as it is set."""
+    parts: Any = torch.backends
+    if not hasattr(parts.cuda.matmul, "fp32_precision"):  # torch 2.8
+        return [torch.get_float32_matmul_precision(), str(parts.cudnn.allow_tf32)]
+    # the older function raises where these were set
+    kinds = (parts.cuda.matmul, parts.cudnn.conv, parts.mkldnn.matmul, parts.mkldnn.conv)
+    return [kind.fp32_precision for kind in kinds]
+
+
+@cache
+def _code_digest() -> str:
+    """Digest of the code between files and features: another version may give other bits."""
+    own = [Path(__file__).with_name(f"{name}.py") for name in CODE]
+    loading = sorted(Path(dassl.data.__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in (*own, *loading):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def list_digest(items: Any) -> str:

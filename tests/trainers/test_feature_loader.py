@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from dassl.data import DatasetWrapper, dataset_wrapper, image_memory
 from dassl.data import data_manager as loading
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer
 from tests.trainers.test_every_method import LEARNING
+from trainers import feature_loader
 from trainers.clip_model import FrozenCLIP
 from trainers.coop import CoOp
 from trainers.feature_cache import FeatureCache
@@ -138,6 +142,35 @@ def test_other_weights_have_other_features(run, cache, tmp_path):
     run("ZeroshotCLIP", "one")
     run("ZeroshotCLIP", "other", "MODEL.BACKBONE.NAME", str(tmp_path / "other.pt"))
     assert kinds(cache) == {"images": 2, "prompts": 2}
+
+
+def test_other_code_has_other_features(run, cache, monkeypatch):
+    run("ZeroshotCLIP", "one")
+    monkeypatch.setattr(feature_loader, "CODE", feature_loader.CODE[:-1])
+    feature_loader._code_digest.cache_clear()
+    run("ZeroshotCLIP", "other")
+    feature_loader._code_digest.cache_clear()
+    assert kinds(cache) == {"images": 2, "prompts": 2}
+
+
+def test_precision_of_float32_that_is_set_anyhow_is_part_of_the_key():
+    program = """
+        import torch
+        from trainers.feature_loader import _float32_arithmetic as told
+
+        found = [told()]
+        torch.set_float32_matmul_precision("medium")
+        found.append(told())
+        if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+            torch.backends.cuda.matmul.fp32_precision = "ieee"
+            found.append(told())
+            torch.backends.cudnn.conv.fp32_precision = "ieee"
+        else:
+            torch.backends.cudnn.allow_tf32 = False
+        found.append(told())
+        assert len({tuple(one) for one in found}) == len(found), found
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
 
 
 def own_images(folder: Path) -> None:
