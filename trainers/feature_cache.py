@@ -139,7 +139,7 @@ class FeatureCache:
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
-            self._make_room(path)
+            self._make_room()
         except OSError as error:
             self.tell(
                 f"{self.folder} cannot be written ({error.strerror}): features are not kept; "
@@ -165,13 +165,13 @@ class FeatureCache:
                 if time.time() - path.stat().st_mtime > STALE_SECONDS:
                     path.unlink()
 
-    def _make_room(self, new: Path) -> None:
+    def _make_room(self) -> None:
         """Remove what was not used for the longest time, beyond the limit."""
         entries = self.entries()
         excess = sum(entry.size for entry in entries) - self.limit
         old = []
         for entry in entries:
-            if excess > 0 and entry.path != new:
+            if excess > 0:
                 old.append(entry)
                 excess -= entry.size
         self.remove(old)

@@ -54,7 +54,7 @@ class DatasetWrapper(Dataset):
         """
         limit = self.cfg.DATALOADER.MEMORY_MB * MEBIBYTE
         own_items = type(self).__getitem__ is not DatasetWrapper.__getitem__
-        if self.memory is not None or not self.is_train or limit <= 0 or own_items:
+        if self.memory is not None or limit <= 0 or own_items:
             return
         paths = {item.impath: None for item in self.data_source}
         memory = ImageMemory(paths, limit, threads=max(1, self.cfg.DATALOADER.NUM_WORKERS))

@@ -54,6 +54,7 @@ def test_kept_images_are_those_of_the_files(many_kinds, chunk, threads, monkeypa
     monkeypatch.setattr(image_memory, "CHUNK", chunk)
     expected = [read_image(path) for path in many_kinds]
     memory = ImageMemory([*many_kinds, many_kinds[0]], threads=threads)
+    assert memory.nbytes == sum(ImageMemory([path]).nbytes for path in many_kinds)
     for path in many_kinds:
         os.remove(path)
     assert len(memory) == len(many_kinds) == 6

@@ -137,6 +137,31 @@ def test_an_epoch_that_is_broken_off_does_not_reach_into_the_next():
     assert found[0] == found[1]
 
 
+class Broken(Noise):
+    """Its items cannot be read."""
+
+    def __getitem__(self, index):
+        raise ValueError(f"item {index}")
+
+
+def test_workers_end_while_their_error_is_told():
+    loader = build(TrainLoader, 2, "SequentialSampler", Broken())
+    with pytest.raises(ValueError, match="item 0") as error:
+        list(loader)
+    loader.close()
+    assert error.value is not None and not multiprocessing.active_children()
+
+
+def test_workers_are_started_with_the_options_of_the_loader():
+    options = {"prefetch_factor": 3, "timeout": 50, "multiprocessing_context": "fork"}
+    loader = build(TrainLoader, 1, **options)
+    loader.pin_memory = True  # torch asks for a GPU when it starts workers only
+    loader._start()
+    names = (*options, "pin_memory", "num_workers", "collate_fn")
+    inside = loader._inside
+    assert {n: getattr(inside, n) for n in names} == {n: getattr(loader, n) for n in names}
+
+
 def test_two_passes_at_once_are_independent():
     found = []
     for kind in (TrainLoader, DataLoader):

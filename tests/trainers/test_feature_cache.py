@@ -143,6 +143,7 @@ def test_half_written_files_of_killed_processes_go_after_a_day(cache):
 def test_a_folder_that_cannot_be_written_does_not_stop_a_run(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     cache = FeatureCache(tmp_path / "file" / "cache", GIB)
+    assert cache.load(KEY) is None  # nothing there, and no word of damage
     cache.store(KEY, "a", **arrays())
     cache.store(KEY, "a", **arrays())
     assert cache.load(KEY) is None
