@@ -40,6 +40,7 @@ CONFIGS = REPOSITORY / "configs"
         ),
         (("--backbone", "ViT-B/61"), ['"ViT-B/61" (do you mean "ViT-B/16"?)', "neither a file"]),
         (("--backbone", "no/such.pt"), ['"no/such.pt"', "neither a file nor one of: RN50"]),
+        (("DATALOADER.K_TRANSFORMS", "2"), ["DATALOADER.K_TRANSFORMS is 2", "one view", "set"]),
         (("INPUT.SIZE", "(224, 224)"), ["INPUT.SIZE is (224, 224)", 'INPUT.SIZE "(32, 32)"']),
         (("DATASET.SUBSAMPLE_CLASSES", "old"), ["old", "base", "new"]),
         (("--config-file", "no.yaml"), ["no such configuration file: no.yaml"]),

@@ -159,7 +159,8 @@ class RunFolder:
         """Twelve hex digits of a list of images: paths below the data, labels, class names."""
         root = self.cfg.DATASET.PATH or str(Path(self.cfg.DATASET.ROOT).expanduser().resolve())
         lines = (f"{i.impath.removeprefix(root)}\t{i.label}\t{i.classname}\n" for i in items)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+        content = "".join(lines).encode(errors="surrogateescape")  # names may hold any bytes
+        return hashlib.sha256(content).hexdigest()[:12]
 
     def check_data(self, results: dict[str, Any]) -> None:
         """Refuse results of other images than the dataset has now; without the data, let it be.

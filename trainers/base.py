@@ -151,6 +151,11 @@ class PromptTrainer(TrainerX):
             MethodError: naming the key, its value and what was expected.
         """
         self.require(cfg, "PREC", lambda v: v in PRECISIONS, f"one of: {', '.join(PRECISIONS)}")
+        if cfg.DATALOADER.K_TRANSFORMS != 1:
+            raise MethodError(
+                f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but methods on CLIP "
+                "read one view of each image: set DATALOADER.K_TRANSFORMS 1"
+            )
         knobs = cfg.TRAINER[self.node()]
         if "POOL" in knobs:
             self.pool = self.load_templates(cfg)

@@ -33,7 +33,7 @@ KINDS = {
     "views": "features of augmented training images",
     "prompts": "features of hard prompts",
 }
-KEY, ABOUT = "__key__", "__about__"  # members of a file beside the arrays
+KEY, ABOUT, NAMES = "__key__", "__about__", "__names__"  # members of a file beside the arrays
 STALE_SECONDS = 24 * 3600.0  # of a half-written file; who wrote it is gone
 
 
@@ -100,9 +100,11 @@ class FeatureCache:
                 arrays = {
                     name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()
                 }
-            arrays.pop(ABOUT)
             if str(arrays.pop(KEY)) != _text(key):
                 raise ValueError("another key")
+            arrays.pop(ABOUT)
+            if arrays.pop(NAMES).tolist() != list(arrays):  # a torn table of contents ends early
+                raise ValueError("not all arrays")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # the readers raise anything on damaged bytes
@@ -132,9 +134,10 @@ class FeatureCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{uuid4().hex}.part")
             try:
-                texts = {KEY: np.array(_text(key)), ABOUT: np.array(about)}
+                texts = {KEY: _text(key), ABOUT: about, NAMES: list(arrays)}
+                whole = arrays | {name: np.array(text) for name, text in texts.items()}
                 with part.open("xb") as file:
-                    np.savez(file, allow_pickle=False, **texts, **arrays)
+                    np.savez(file, allow_pickle=False, **whole)
                 os.replace(part, path)
             except BaseException:
                 part.unlink(missing_ok=True)

@@ -10,10 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+import train
+from dassl.data import dataset_wrapper, image_memory
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
 from tests.golden.tiny_clip import tiny_clip_state_dict
 from tools.config import default_cfg
+from trainers.clip_model import FrozenCLIP
+from trainers.feature_cache import FeatureCache
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
@@ -66,3 +70,37 @@ def make_trainer(tmp_path, golden_clip) -> Callable[..., Any]:
         return build_trainer(cfg)
 
     return make
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    """A cache of this test alone."""
+    return FeatureCache(tmp_path / "cache", 2.0**30)
+
+
+@pytest.fixture
+def run(job, tmp_path, cache):
+    """`run(trainer, name, KEY, VALUE, ...)` trains into a folder `name`, which is returned."""
+
+    def start(trainer: str, name: str, *more: str) -> Path:
+        words = job(trainer, *more, "CACHE.DIR", str(cache.folder), output=tmp_path / name)
+        train.main(words)
+        return tmp_path / name
+
+    start.folder = tmp_path
+    return start
+
+
+@pytest.fixture
+def no_images(monkeypatch):
+    """From when it is called on, neither the image tower nor an image file may be used."""
+
+    def forbid() -> None:
+        def fail(*_args, **_more):
+            raise AssertionError("images are read")
+
+        monkeypatch.setattr(FrozenCLIP, "encode_image", fail)
+        for module in (dataset_wrapper, image_memory):
+            monkeypatch.setattr(module, "read_image", fail)
+
+    return forbid

@@ -7,13 +7,12 @@ import multiprocessing
 import os
 import time
 from contextlib import redirect_stdout
+from itertools import product
 from multiprocessing.queues import Queue
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tools.config import default_cfg
 from trainers.errors import MethodError
@@ -58,23 +57,19 @@ def test_stored_arrays_come_back_and_other_keys_find_nothing(cache):
     assert len(files(cache)) == 1 and files(cache)[0].parent.name == "images"
 
 
-@settings(max_examples=150, deadline=None)
-@given(at=st.integers(0, 10**9), flip=st.integers(1, 255))
-def test_a_damaged_byte_is_never_read_as_features(at, flip, tmp_path_factory):
-    cache = FeatureCache(tmp_path_factory.mktemp("damaged"), GIB)
+def test_a_damaged_byte_is_never_read_as_features(cache):
     cache.store(KEY, "six images", **arrays())
     (path,) = files(cache)
-    content = bytearray(path.read_bytes())
-    content[at % len(content)] ^= flip
-    path.write_bytes(content)
-    with redirect_stdout(io.StringIO()) as said:
-        found = cache.load(KEY)
-    # some bytes of an archive, such as dates, mean nothing
-    assert found is None or same(found, arrays())
-    if found is None:
-        assert f"Note: {path} is damaged" in said.getvalue()
-    cache.store(KEY, "six images", **arrays())
-    assert same(cache.load(KEY), arrays())
+    whole = path.read_bytes()
+    refused = 0
+    for at, flip in product(range(len(whole)), (1, 112, 255)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
+        with redirect_stdout(io.StringIO()):
+            found = cache.load(KEY)
+        # some bytes of an archive, such as dates, mean nothing
+        assert found is None or same(found, arrays()), (at, flip)
+        refused += found is None
+    assert refused > len(whole)
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, -1])
