@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import yaml
 import train
 from dassl.engine import SimpleTrainer
 from tools.run_folder import peak_memory
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def files(folder: Path) -> set[str]:
@@ -274,6 +278,18 @@ def test_notebooks_can_call_main_again_and_again(job, tmp_path, capsys):
     capsys.readouterr()
     print("after")
     assert capsys.readouterr().out == "after\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count the parent's")
+def test_memory_is_that_of_the_process_not_of_the_one_that_started_it():
+    code = "from tools.run_folder import _peak_resident_gib as peak; print(peak())"
+    parent = bytearray(2**29)
+    parent[::4096] = bytes(len(parent[::4096]))  # every page is in use
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (
+        0.01 < float(done.stdout) < 0.5 < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    )
 
 
 def test_memory_of_the_gpu_is_the_most_that_torch_had_allocated(monkeypatch):

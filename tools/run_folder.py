@@ -16,7 +16,7 @@ import random
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -340,14 +340,23 @@ def peak_memory(device: torch.device) -> dict[str, float | None]:
     """
     import torch  # slow to import, and most callers of this module need none
 
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
-    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     on_gpu = device.type == "cuda"
     allocated = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
     return {
-        "process_gib": round(process, 3),
+        "process_gib": round(_peak_resident_gib(), 3),
         "device_gib": None if allocated is None else round(allocated, 3),
     }
+
+
+def _peak_resident_gib() -> float:
+    with suppress(OSError):  # not there on macOS
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**20
+    # on Linux this would count what the process that started this one had in use
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def device_name(device: torch.device) -> str:
