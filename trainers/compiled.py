@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,13 @@ class CompiledTower:
     """
 
     def __init__(self, tower: nn.Module, device: torch.device):
-        mode = "reduce-overhead" if device.type == "cuda" else None
-        self._call: Callable[[Tensor], Tensor] = torch.compile(tower, dynamic=False, mode=mode)
+        self._tower = tower
+        self._mode = "reduce-overhead" if device.type == "cuda" else None
         self._sizes: set[int] = set()  # batch sizes that are compiled
+
+    @cached_property
+    def _call(self) -> Callable[[Tensor], Tensor]:
+        return torch.compile(self._tower, dynamic=False, mode=self._mode)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features (B, D); on a GPU they are valid until the next call.
@@ -47,7 +52,8 @@ class CompiledTower:
             reason = str(error).strip().partition("\n")[0]
             raise MethodError(
                 f"MODEL.COMPILE is True, but the image tower cannot be compiled here ({reason}): "
-                "it needs a C++ compiler such as g++; install one, or set MODEL.COMPILE False"
+                "torch.compile needs a Python that it supports, and a C++ compiler such as g++; "
+                "install them, or set MODEL.COMPILE False"
             ) from error
         self._sizes.add(size)
         return features[:B]

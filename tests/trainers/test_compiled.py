@@ -83,6 +83,18 @@ def test_a_machine_without_a_compiler_is_told_what_to_do(monkeypatch):
     assert "/nowhere/g++" in message and message.endswith("or set MODEL.COMPILE False")
 
 
+def test_a_python_without_torch_compile_is_told_what_to_do(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("torch.compile is not supported on Python 3.14+")
+
+    monkeypatch.setattr(compiled.torch, "compile", refuse)
+    tower = CompiledTower(torch.nn.Linear(3, 2), CPU)
+    with pytest.raises(
+        MethodError, match=r"compiled here \(torch.compile is not supported on Pyth"
+    ):
+        tower(torch.ones(4, 3))
+
+
 def test_a_mistake_that_is_not_the_compilers_keeps_its_own_words(calls):
     tower = CompiledTower(torch.nn.Linear(3, 2), CPU)
     with torch.no_grad():
