@@ -24,6 +24,11 @@ from trainers.tokens import encode_prompt
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = Path("~/.cache/clip")
+# names that every `clip` knows; to ask it for them would load torchvision, which is slow
+NAMES = (
+    *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
+    *("ViT-B/32", "ViT-B/16", "ViT-L/14"),
+)
 # one key of each part, to tell CLIP's weights from others before anything is built
 NEEDED_KEYS = ("visual.conv1.weight", "positional_embedding", "text_projection", "logit_scale")
 
@@ -195,7 +200,7 @@ def _known() -> Mapping[str, str]:
 
 def _is_known(name: str) -> bool:
     # none of the names has a suffix, and a file's name can be told without loading `clip`
-    return not Path(name).suffix and name in _known()
+    return name in NAMES or (not Path(name).suffix and name in _known())
 
 
 def _download(url: str, folder: str) -> str:

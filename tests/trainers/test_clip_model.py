@@ -92,6 +92,12 @@ def test_a_name_is_downloaded_by_clip_into_its_cache(tmp_path, monkeypatch):
     assert url.endswith("ViT-B-16.pt") and root.endswith(".cache/clip")
 
 
+def test_the_digest_of_a_name_that_every_clip_knows_needs_no_clip(monkeypatch):
+    assert {"RN50", "ViT-B/16"} <= set(clip_model.NAMES) <= set(clip.available_models())
+    monkeypatch.setattr(clip_model, "_known", lambda: pytest.fail("has loaded clip"))
+    assert [weights_digest(name) for name in clip_model.NAMES] == list(clip_model.NAMES)
+
+
 def test_a_failed_download_says_where_to_put_the_file(monkeypatch):
     def offline(url, root):
         raise OSError("no route to host")
