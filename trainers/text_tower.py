@@ -134,7 +134,7 @@ class TextTower(nn.Module):
 
     def _in_parts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
         """As `_encode`, some classes at a time; the backward pass computes them again."""
-        most = TOKENS_PER_PASS // len(prefix) - prefix.shape[1]
+        most = TOKENS_PER_PASS - prefix.shape[1]  # several sets are here only if all fits
         parts = [
             checkpoint(
                 self._encode, prefix, suffix[:, rows], part,

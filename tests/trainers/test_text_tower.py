@@ -304,6 +304,33 @@ def test_below_the_bound_all_classes_are_one_pass(frozen_clip, monkeypatch):
     assert len(passes) == 3
 
 
+@pytest.mark.parametrize(
+    ("shape", "most"),
+    [
+        *(((4, 128), most) for most in (15, 20, 30)),  # generic
+        *(((6, 4, 128), most) for most in (20, 30, 40)),  # class-specific
+        *(((5, 4, 128), most) for most in (20, 30, 60, 120, 180)),  # G sets
+    ],
+)
+def test_no_pass_is_larger_than_the_bound(frozen_clip, monkeypatch, shape, most):
+    sizes = []
+    encode = TextTower._encode
+
+    def spy(self, prefix, suffix, layout):
+        sizes.append(len(prefix) * (prefix.shape[1] + suffix.shape[1]))
+        return encode(self, prefix, suffix, layout)
+
+    monkeypatch.setattr(TextTower, "_encode", spy)
+    learner = PromptLearner(
+        frozen_clip.text, NAMES, 4, class_specific=shape[0] == len(NAMES), position="end"
+    )
+    prefix, suffix, layout = learner.assemble(torch.zeros(shape))
+    with at_most(most), torch.no_grad():
+        frozen_clip.text(prefix, suffix, layout)
+    assert max(sizes) <= most < sum(sizes)
+    assert len(sizes) <= 2 * sum(sizes) / most
+
+
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(-5, 100))
 def test_parts_of_a_layout_are_whole_classes_within_the_bound(lengths, most):
     layout = Layout.of(lengths)
