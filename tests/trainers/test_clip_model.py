@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import clip
 import pytest
@@ -291,6 +292,9 @@ def test_a_weights_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
     path.write_bytes(b"abcd")
     assert weights_digest(str(path)) == "88d4266fd4e6"
     assert len(hashed) == 2
+    path.write_bytes(b"abce")  # as many bytes, but later
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 1))
+    assert weights_digest(str(path)) == hashlib.sha256(b"abce").hexdigest()[:12]
 
 
 @pytest.mark.parametrize("layers", [2, (1, 1, 1, 1)])  # a ViT, a ResNet

@@ -95,6 +95,25 @@ def test_a_python_without_torch_compile_is_told_what_to_do(monkeypatch):
         tower(torch.ones(4, 3))
 
 
+def test_too_little_memory_is_no_matter_of_the_compiler(monkeypatch):
+    def full(images):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(compiled.torch, "compile", lambda *_, **__: full)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        CompiledTower(torch.nn.Linear(3, 2), CPU)(torch.ones(4, 3))
+
+
+@pytest.mark.parametrize(("device", "mode"), [("cuda", "reduce-overhead"), ("cpu", None)])
+def test_cuda_graphs_are_for_gpus(monkeypatch, device, mode):
+    asked = []
+    monkeypatch.setattr(
+        compiled.torch, "compile", lambda tower, **options: asked.append(options) or tower
+    )
+    CompiledTower(torch.nn.Linear(3, 2), torch.device(device))(torch.ones(4, 3))
+    assert asked == [{"dynamic": False, "mode": mode}]
+
+
 def test_a_mistake_that_is_not_the_compilers_keeps_its_own_words(calls):
     tower = CompiledTower(torch.nn.Linear(3, 2), CPU)
     with torch.no_grad():
