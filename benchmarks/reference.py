@@ -98,7 +98,7 @@ def plain_encode(model: Any, prompts: Tensor, ends: Tensor) -> Tensor:
     x = model.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)  # (C, 77, W)
     x = model.ln_final(x)
     x = x[torch.arange(len(x)), ends] @ model.text_projection
-    return F.normalize(x.float(), dim=-1)
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
 class PlainCLIP(FrozenCLIP):
@@ -111,13 +111,6 @@ class PlainCLIP(FrozenCLIP):
     def __init__(self, clip_model: Any, precision: Precision):
         super().__init__(clip_model, precision)
         self.model = clip_model
-
-    @torch.no_grad()
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Images (B, 3, R, R), normalised pixels -> unit features (B, D) in float32."""
-        with self.precision.autocast():
-            features = self.model.visual(images.to(self.model.visual.conv1.weight.dtype))
-        return F.normalize(features.float(), dim=-1)
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
         """Prompts as `PromptLearner` gives them -> unit features (C, D), or (G, C, D)."""
