@@ -1,6 +1,7 @@
 """Modules that are slow to import: when, and how fast."""
 
 import gc
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -13,11 +14,15 @@ def load(module: str) -> None:
 
     They take a quarter of the time that torch and torchvision need.
     """
+    if module in sys.modules:
+        return
     collects = gc.isenabled()
     gc.disable()
     try:
         import_module(module)
     finally:
+        gc.freeze()  # all that is there counts as old, so that no stop looks through it at once
+        gc.unfreeze()
         if collects:
             gc.enable()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from trainers.errors import MethodError
@@ -11,11 +10,11 @@ if TYPE_CHECKING:
     from clip.simple_tokenizer import SimpleTokenizer
 
 
-@cache
 def _tokenizer() -> SimpleTokenizer:
-    from clip.simple_tokenizer import SimpleTokenizer  # `clip` loads torchvision, which is slow
+    """OpenAI's tokenizer; a second one would read its words once more."""
+    from clip.clip import _tokenizer  # `clip` loads torchvision, which is slow
 
-    return SimpleTokenizer()
+    return _tokenizer
 
 
 def encode(text: str) -> list[int]:
