@@ -25,8 +25,9 @@ demo: .venv/installed
 	@echo
 	@$(VENV) -m tools.tables --runs $(DEMO)/output/base2new/$(DATASET)
 
+# two tests at a time, with one thread each
 test: .venv/installed-dev
-	$(VENV) -m pytest
+	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2
 
 lint: .venv/installed-dev
 	$(VENV) -m ruff check .
