@@ -224,11 +224,14 @@ class PromptTrainer(TrainerX):
             # terms are means over images, so that those of the parts add up to the batch's
             terms = {name: term * (len(part) / B) for name, term in terms.items()}
             # one transfer: each makes the host wait for the device
-            for name, value in zip(terms, torch.stack([*terms.values()]).tolist(), strict=True):
+            values = torch.stack(
+                [term.detach().reshape(()).to(label.device) for term in terms.values()]
+            )
+            for name, value in zip(terms, values.tolist(), strict=True):
                 summary[name] = summary.get(name, 0.0) + value
             if not all(map(math.isfinite, summary.values())):
-                values = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
-                raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {values}.")
+                found = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
+                raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {found}.")
             self.backward(terms)
             logits.append(part_logits.detach())
         self.model_update()
