@@ -47,6 +47,7 @@ def loaded(*words: str, code: str = WATCH) -> tuple[set[str], str]:
         ("tools.tables {tree}", "77.5"),
         ("tools.plots --help", "usage"),
         ("tools.pools list", "paper"),
+        ("tools.cache list", "entries"),
         ("tools.prepare_data --list --data {data}", "oxford_pets"),
         ("tools.doctor folder:{images}", "ok"),
         ("tools.study --help", "status"),
