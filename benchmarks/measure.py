@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tools.config import REPOSITORY
+from tools.run_folder import process_peak
 
 GIB = 2**30
 # most that ours and the plain way may differ, relative norms: of features, of gradients
@@ -145,16 +145,6 @@ def _forget_peak() -> int:
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return process_peak()
-
-
-def process_peak() -> int:
-    """Most memory that the process had in use, in bytes."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return getrusage(RUSAGE_SELF).ru_maxrss * unit
 
 
 def available_bytes(device: torch.device | str = "cpu") -> int:

@@ -136,7 +136,7 @@ class PlainCLIP(FrozenCLIP):
             prompts.append(torch.cat([prefix.expand(C, P, W), own, padding], dim=1))
             ends += [P + S - 1] * C
             first += C * S
-        places = torch.tensor(sorted(range(len(layout.order)), key=layout.order.__getitem__))
+        places = torch.tensor(layout.places())
         return torch.cat(prompts)[places], torch.tensor(ends)[places]
 
     @torch.no_grad()

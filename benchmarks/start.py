@@ -28,15 +28,14 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from benchmarks.reference import plain_clip
+from benchmarks.reference import SIZES, plain_clip
+from tools.config import REPOSITORY
 from trainers.clip_model import FrozenCLIP, load_clip
 from trainers.precision import resolve_precision
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PRECISION = resolve_precision("fp32", "cpu")
 IMPORTS = ("-c", "import torch, torchvision, clip")
 COMMANDS = ("train --help", "tools.tables --help", "tools.prepare_data --list", "tools.pools list")
-SMALL = {"text_width": 64, "text_layers": 1, "resolution": 32, "width": 64, "layers": 1}
 
 
 def process_seconds(*words: str) -> float:
@@ -79,7 +78,7 @@ def is_script(path: Path) -> bool:
 
 def write_files(folder: Path, small: bool) -> list[Path]:
     """CLIP with random weights in fp16, as OpenAI's files: a state dict, a TorchScript archive."""
-    model: Any = plain_clip(**(SMALL if small else {}))  # type: ignore[arg-type]
+    model: Any = plain_clip(**SIZES["small" if small else "ViT-B/16"])
     side = model.visual.input_resolution
     traced: Any = torch.jit.trace(
         model, (torch.zeros(1, 3, side, side), clip.tokenize("a")), check_trace=False

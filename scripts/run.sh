@@ -22,8 +22,6 @@ if [ -z "$python" ]; then
     python=python3
     [ -x "$root/.venv/bin/python" ] && python=$root/.venv/bin/python
 fi
-# waiting threads that spin make a busy machine many times slower
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m tools.protocol "$protocol" \
     --trainer "$trainer" --dataset "$dataset" --seed "$seed" --shots "$shots" --targets "${TARGETS:-}" \
     --data "${DATA:-$root/data}" --output "${OUTPUT:-$root/output}" \

@@ -46,7 +46,7 @@ FLAGS = {
 def default_cfg() -> CfgNode:
     """Dassl's defaults, the keys that CoOp's datasets read, and the knobs of every method."""
     cfg = _without_methods()
-    load("torch")
+    methods()
     trainers.extend_cfg(cfg)
     return cfg
 

@@ -343,20 +343,21 @@ def peak_memory(device: torch.device) -> dict[str, float | None]:
     on_gpu = device.type == "cuda"
     allocated = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
     return {
-        "process_gib": round(_peak_resident_gib(), 3),
+        "process_gib": round(process_peak() / 2**30, 3),
         "device_gib": None if allocated is None else round(allocated, 3),
     }
 
 
-def _peak_resident_gib() -> float:
+def process_peak() -> int:
+    """The most memory that this process had in use, in bytes."""
     with suppress(OSError):  # not there on macOS
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         for line in status.splitlines():
             if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 2**20
+                return int(line.split()[1]) * 1024
     # on Linux this would count what the process that started this one had in use
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def device_name(device: torch.device) -> str:

@@ -245,8 +245,6 @@ class Runner:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         known = os.environ.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{REPOSITORY}{os.pathsep}{known}" if known else str(REPOSITORY)
-        # waiting threads that spin make a busy machine many times slower
-        environment.setdefault("OMP_WAIT_POLICY", "passive")
         if place is not None:
             environment["CUDA_VISIBLE_DEVICES"] = place
         elif self.at_a_time > 1:

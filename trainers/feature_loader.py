@@ -41,7 +41,7 @@ class FeatureLoader:
     Args:
         loader: of images, as Dassl builds it.
         encode: images (B, 3, R, R) -> features (B, D) on the device.
-        cache: where features are kept; None: nowhere.
+        cache: where features are kept.
         key: what features depend on beside the images; with "kind".
         about: what they are, in words.
 
@@ -55,7 +55,7 @@ class FeatureLoader:
         self,
         loader: Any,
         encode: Callable[[Tensor], Tensor],
-        cache: FeatureCache | None,
+        cache: FeatureCache,
         key: dict[str, Any],
         about: str,
     ):
@@ -136,7 +136,7 @@ class SplitFeatures(FeatureLoader):
     _kept: dict[str, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._kept is None and self.cache is not None and self.key():
+        if self._kept is None and self.key():
             self._kept = self.cache.load(self.key())
             if self._kept is not None:
                 print(f"Image features of {len(self._kept['label'])} images: from the cache")
@@ -148,22 +148,20 @@ class SplitFeatures(FeatureLoader):
         return self.replay(**self._kept)
 
     def _compute_and_keep(self) -> Iterator[Batch]:
-        cache = self.cache if self.cache is not None and self.key() else None
         batches = []
         for batch in self.compute():
-            if cache is not None:
+            if self.key():
                 batches.append(_copy(batch))
             yield batch
-        if cache is not None:
+        if self.key():
             self._kept = _joined(batches)
-            cache.store(self.key(), self.about, **self._kept)
+            self.cache.store(self.key(), self.about, **self._kept)
 
 
 class ViewFeatures(FeatureLoader):
     """Features of augmented views, an epoch at a time, found by the generator's state."""
 
     samplers = (SequentialSampler, RandomSampler)
-    cache: FeatureCache
     _told = False
 
     def __iter__(self) -> Iterator[Batch]:
@@ -238,13 +236,13 @@ def use_features(trainer: Any, base: type) -> None:
     shared = tower_key(trainer)
     subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
     about = f"{cfg.MODEL.BACKBONE.NAME}: {cfg.DATASET.NAME}, {subset} classes"
-    if not own("test", "model_inference", "parse_batch_test", "image_features"):
-        kept = cache if cfg.CACHE.FEATURES else None
+    tests = ("test", "model_inference", "parse_batch_test", "image_features")
+    if cfg.CACHE.FEATURES and not own(*tests):
         for split in ("val", "test"):
             loader = getattr(trainer, f"{split}_loader")
             if loader is not None:
                 key = {"kind": "images", **shared}
-                features = SplitFeatures(loader, encode, kept, key, f"{about}, {split}")
+                features = SplitFeatures(loader, encode, cache, key, f"{about}, {split}")
                 setattr(trainer, f"{split}_loader", features)
     if cfg.CACHE.VIEWS and trainer.learns and trainer.train_loader_x is not None:
         steps = ("run_epoch", "forward_backward", "parse_batch_train", "image_features")
