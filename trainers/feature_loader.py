@@ -28,7 +28,7 @@ from trainers.errors import MethodError
 from trainers.feature_cache import FeatureCache
 
 # modules of this package that decide about the bits of features
-CODE = ("clip_model", "compiled", "feature_loader", "precision", "text_tower", "tokens")
+CODE = ("clip_model", "compiled", "feature_loader", "pool", "precision", "text_tower", "tokens")
 
 Batch = dict[str, Tensor]  # feature (B, D), label (B,)
 
