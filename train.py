@@ -26,8 +26,8 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.lazy import load
 from dassl.utils import UserError, set_random_seed, setup_logger
 from datasets.errors import DatasetError
-from tools.config import dataset_label, setup_cfg
-from tools.run_folder import RunFolder, checkpoint_digest, device_name, peak_memory
+from runs.config import dataset_label, setup_cfg
+from runs.folder import RunFolder, checkpoint_digest, device_name, peak_memory
 from trainers.errors import MethodError
 
 # mistakes of the user and troubles of the machine: shown as one message, without traceback

@@ -26,9 +26,9 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks import job, measure
-from tools.config import REPOSITORY
-from tools.jobs import Job
-from tools.run_folder import read_results
+from runs.config import REPOSITORY
+from runs.folder import read_results
+from runs.jobs import Job
 
 WAYS: dict[str, tuple[str, ...]] = {
     "plain": (),

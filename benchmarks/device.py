@@ -24,8 +24,8 @@ from tabulate import tabulate
 from benchmarks import base2new, flops, measure, text_side, training_step
 from benchmarks.images import SIZE, write_folder
 from benchmarks.reference import SIZES, plain_clip
-from trainers.clip_model import FrozenCLIP
-from trainers.precision import resolve_precision
+from trainers.backbones.clip_model import FrozenCLIP
+from trainers.backbones.precision import resolve_precision
 
 STYLE = "github"  # tables in markdown
 PARTS = ("text_side", "training_steps", "image_tower", "base2new")

@@ -21,8 +21,8 @@ from tabulate import tabulate
 
 from benchmarks import job, measure
 from benchmarks.stages import TEST
-from tools.config import REPOSITORY
-from tools.jobs import Job
+from runs.config import REPOSITORY
+from runs.jobs import Job
 
 WAYS = ("plain", "first", "second")
 HEADERS = ["way", "test (s)", "whole process (s)", "test: faster than plain", "than first"]

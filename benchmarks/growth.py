@@ -34,7 +34,7 @@ from benchmarks.images import SIZE, write_folder
 from benchmarks.text_side import class_names
 from benchmarks.training_step import Step
 from dassl.data import DataManager
-from tools.jobs import CONFIGS
+from runs.jobs import CONFIGS
 
 MIB = 2**20
 USUAL = {"H": 12, "K": 3, "C": 50, "B": 32}

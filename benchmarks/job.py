@@ -47,7 +47,7 @@ def plain_path() -> Iterator[None]:
     from torch.utils.data import DataLoader
 
     from benchmarks.reference import PlainCLIP
-    from trainers import clip_model
+    from trainers.backbones import clip_model
     from trainers.base import PromptTrainer
 
     start = DataLoader.__init__

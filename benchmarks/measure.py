@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tools.config import REPOSITORY
-from tools.run_folder import process_peak
+from runs.config import REPOSITORY
+from runs.folder import process_peak
 
 GIB = 2**30
 # most that ours and the plain way may differ, relative norms: of features, of gradients

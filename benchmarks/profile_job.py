@@ -23,8 +23,8 @@ from tabulate import tabulate
 
 from benchmarks import flops, job, measure
 from benchmarks.stages import STAGES
-from trainers.clip_model import load_clip
-from trainers.precision import resolve_precision
+from trainers.backbones.clip_model import load_clip
+from trainers.backbones.precision import resolve_precision
 
 IMAGES, TEXTS = ("image tower",), ("hard prompts", "text tower, forward", "backward")
 

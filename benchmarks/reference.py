@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from clip.simple_tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
-from trainers.clip_model import FrozenCLIP
-from trainers.pool import fill
-from trainers.precision import Precision
-from trainers.text_tower import Layout
+from trainers.backbones.clip_model import FrozenCLIP
+from trainers.backbones.precision import Precision
+from trainers.backbones.text_tower import Layout
+from trainers.backbones.tokens import fill
 
 # sizes for `plain_clip`: a whole CLIP, a text tower of ViT-B/16 alone, and one for trials
 SIZES: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ import train
 from benchmarks.measure import synchronize
 from dassl.data import data_manager
 from dassl.engine.base import TrainerBase
-from trainers import clip_model, text_tower
+from trainers.backbones import clip_model, text_tower
 
 IMPORT = "start, import"
 REST = "job: settings, folders, results"

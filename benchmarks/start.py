@@ -29,9 +29,9 @@ from tabulate import tabulate
 from torch import nn
 
 from benchmarks.reference import SIZES, plain_clip
-from tools.config import REPOSITORY
-from trainers.clip_model import FrozenCLIP, load_clip
-from trainers.precision import resolve_precision
+from runs.config import REPOSITORY
+from trainers.backbones.clip_model import FrozenCLIP, load_clip
+from trainers.backbones.precision import resolve_precision
 
 PRECISION = resolve_precision("fp32", "cpu")
 IMPORTS = ("-c", "import torch, torchvision, clip")

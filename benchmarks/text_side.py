@@ -28,9 +28,9 @@ from torch import Tensor
 from benchmarks import measure
 from benchmarks.measure import GIB, TOLERANCE
 from benchmarks.reference import SIZES, plain_clip, plain_text_features
-from trainers.clip_model import FrozenCLIP
-from trainers.precision import resolve_precision
-from trainers.prompt_learner import PromptLearner
+from trainers.backbones.clip_model import FrozenCLIP
+from trainers.backbones.precision import resolve_precision
+from trainers.prompts.learner import PromptLearner
 
 ADJECTIVES = (
     *("red", "old", "small", "wooden", "northern", "great", "common", "spotted", "long-tailed"),

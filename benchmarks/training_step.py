@@ -34,11 +34,11 @@ from benchmarks.reference import SIZES, PlainCLIP, plain_clip
 from benchmarks.text_side import TextSide, class_names
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.base import TrainerBase
-from tools.config import default_cfg
-from tools.jobs import CONFIGS
-from tools.run_folder import process_peak
-from trainers.clip_model import FrozenCLIP
-from trainers.precision import resolve_precision
+from runs.config import default_cfg
+from runs.folder import process_peak
+from runs.jobs import CONFIGS
+from trainers.backbones.clip_model import FrozenCLIP
+from trainers.backbones.precision import resolve_precision
 
 BATCH = {"CoCoOp": 1}  # as published; the others: 32
 

@@ -13,9 +13,9 @@ import torch
 import train
 import trainers
 from benchmarks.reference import plain_clip
-from trainers.clip_model import FrozenCLIP
-from trainers.feature_cache import VARIABLE
-from trainers.precision import resolve_precision
+from trainers.backbones.clip_model import FrozenCLIP
+from trainers.backbones.precision import resolve_precision
+from trainers.features.cache import VARIABLE
 
 torch.set_num_threads(1)
 # shared by all tests, subprocesses included, and gone after them

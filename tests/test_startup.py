@@ -14,7 +14,7 @@ import dassl.engine
 import dassl.utils
 import train
 from benchmarks import start
-from trainers.clip_model import load_clip
+from trainers.backbones.clip_model import load_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "clip", "sklearn", "scipy", "matplotlib", "tensorboard")

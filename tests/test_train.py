@@ -14,7 +14,7 @@ import yaml
 
 import train
 from dassl.engine import SimpleTrainer
-from tools.run_folder import peak_memory
+from runs.folder import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -282,7 +282,7 @@ def test_notebooks_can_call_main_again_and_again(job, tmp_path, capsys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count the parent's")
 def test_memory_is_that_of_the_process_not_of_the_one_that_started_it():
-    code = "from tools.run_folder import process_peak; print(process_peak() / 2**30)"
+    code = "from runs.folder import process_peak; print(process_peak() / 2**30)"
     parent = bytearray(2**29)
     parent[::4096] = bytes(len(parent[::4096]))  # every page is in use
     words = [sys.executable, "-c", code]

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from trainers.feature_cache import KINDS, Entry, FeatureCache, cache_folder
+from trainers.features.cache import KINDS, Entry, FeatureCache, cache_folder
 
 DAY = 24 * 3600.0
 

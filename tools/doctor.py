@@ -32,10 +32,10 @@ from datasets.errors import DatasetError
 from datasets.own import split_name
 from datasets.reader import Reader
 from datasets.splits import PARTS
-from tools.config import REPOSITORY, dataset_cfg, read_yaml
-from tools.place import Place, prepare_command
+from runs.config import REPOSITORY, dataset_cfg, read_yaml
+from tools.data.place import Place, prepare_command
+from tools.data.sources import SOURCES
 from tools.prepare_data import resolve_names
-from tools.sources import SOURCES
 from train import command_line
 
 CONFIGS = REPOSITORY / "configs" / "datasets"

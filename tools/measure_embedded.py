@@ -20,9 +20,9 @@ from dassl.data.datasets import build_dataset
 from dassl.data.transforms import build_transform
 from datasets.shapes import split_scenes
 from datasets.world.render import STYLES
-from tools.config import REPOSITORY, default_cfg
-from trainers.clip_model import FrozenCLIP, load_clip
-from trainers.precision import resolve_precision
+from runs.config import REPOSITORY, default_cfg
+from trainers.backbones.clip_model import FrozenCLIP, load_clip
+from trainers.backbones.precision import resolve_precision
 
 PROMPTS = {
     "photo": "a photo of a {}.",

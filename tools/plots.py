@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dassl.utils import UserError
-from tools.curves import KNOBS, Curve, Knob, baseline_of, curves, gains
-from tools.published import paper_order
-from tools.summary import ALL, AVERAGE, H, Row, Summary, summarise
-from tools.summary_tables import shown_datasets
+from tools.results.curves import KNOBS, Curve, Knob, baseline_of, curves, gains
+from tools.results.published import paper_order
+from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
+from tools.results.summary_tables import shown_datasets
 from tools.tables import collect
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do not need it

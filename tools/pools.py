@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from trainers.backbones.tokens import fill
 from trainers.errors import MethodError
-from trainers.pool import POOLS, fill, load_pool, pool_description, pool_sections
+from trainers.prompts.pool import POOLS, load_pool, pool_description, pool_sections
 
 
 def build_parser() -> argparse.ArgumentParser:

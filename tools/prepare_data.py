@@ -24,11 +24,11 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from dassl.utils import UserError
-from tools.config import REPOSITORY
-from tools.download import check_space, in_bytes
-from tools.parts import Part, Source
-from tools.place import DOWNLOADS, Place, describe
-from tools.sources import SOURCES
+from runs.config import REPOSITORY
+from tools.data.download import check_space, in_bytes
+from tools.data.parts import Part, Source
+from tools.data.place import DOWNLOADS, Place, describe
+from tools.data.sources import SOURCES
 from train import command_line
 
 # the embedded world makes itself

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from datasets.world.render import COLOURS, OBJECTS, render
 from datasets.world.scenes import captions, draw_scenes
-from tools.config import REPOSITORY
-from trainers.text_tower import Layout, TextTower
+from runs.config import REPOSITORY
+from trainers.backbones.text_tower import Layout, TextTower
 
 WEIGHTS = REPOSITORY / "assets" / "shapes_clip.pt"
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -20,9 +20,9 @@ from typing import Any
 import train
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
-from tools.config import REPOSITORY, dataset_label
-from tools.jobs import PROTOCOLS, Evaluation, Job
-from tools.run_folder import RunFolder
+from runs.config import REPOSITORY, dataset_label
+from runs.folder import RunFolder
+from runs.jobs import PROTOCOLS, Evaluation, Job
 from tools.tables import run_table
 
 
@@ -56,7 +56,7 @@ def settings(job: Job, test: Evaluation, source: str = "") -> Any:
     """The configuration of one test of a job; `source` is that of the training, if another.
 
     Raises:
-        UserError: see `tools.config.setup_cfg`.
+        UserError: see `runs.config.setup_cfg`.
     """
     only_tested = ["--eval-only"] if source or not job.learns else []
     words = [*only_tested, *job.arguments(test, source)]

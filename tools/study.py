@@ -23,10 +23,10 @@ from tabulate import tabulate
 
 import train
 from dassl.utils import UserError
+from runs.config import REPOSITORY
 from tools import tables
-from tools.config import REPOSITORY
-from tools.study_file import Study, read_study
-from tools.study_runner import Failure, Runner, last_error, log_path, places, state
+from tools.studies.file import Study, read_study
+from tools.studies.runner import Failure, Runner, last_error, log_path, places, state
 
 STATES = ("done", "running", "failed", "cut off", "to do")
 

@@ -18,11 +18,11 @@ from types import NoneType
 from typing import Any
 
 from dassl.utils import UserError
-from tools.published import check_wanted, choose, paper_order
-from tools.run_folder import read_results, write_atomically
-from tools.summary import TRANSFER, Test, harmonic_mean, read_tests, summarise
-from tools.summary_tables import summary_csv, summary_tables
-from tools.table_format import MISSING, Item, Percent, Table
+from runs.folder import read_results, write_atomically
+from tools.results.published import check_wanted, choose, paper_order
+from tools.results.summary import TRANSFER, Test, harmonic_mean, read_tests, summarise
+from tools.results.summary_tables import summary_csv, summary_tables
+from tools.results.table_format import MISSING, Item, Percent, Table
 
 FORMATS = ("text", "markdown", "csv", "latex")
 RUN_COLUMNS = (

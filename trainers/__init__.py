@@ -17,7 +17,7 @@ def register() -> None:
 def extend_cfg(cfg: CfgNode) -> None:
     """Add the knobs of every method, and those of the cache, to a default configuration."""
     from dassl.engine import TRAINER_REGISTRY
-    from trainers.feature_cache import DEFAULTS
+    from trainers.features.cache import DEFAULTS
 
     cfg.CACHE = CfgNode(DEFAULTS)
     register()

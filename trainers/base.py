@@ -22,11 +22,11 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
-from trainers.clip_model import FrozenCLIP, check_image_size, load_clip, weights_digest
+from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip, weights_digest
+from trainers.backbones.precision import PRECISIONS, resolve_precision
 from trainers.errors import MethodError
-from trainers.feature_loader import prompt_features, use_features
-from trainers.pool import load_pool
-from trainers.precision import PRECISIONS, resolve_precision
+from trainers.features.loaders import prompt_features, use_features
+from trainers.prompts.pool import load_pool
 
 LEAST_SCALE = 2.0**-10  # of the gradient scaler; it halves with every step that is skipped
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.clip_model import FrozenCLIP
+from trainers.backbones.clip_model import FrozenCLIP
 from trainers.coop import CoOp, SoftPromptTrainer
 
 # tokens of the text tower in one pass, a bound on memory; benchmarks/cocoop_step.py measures it

@@ -8,9 +8,9 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
+from trainers.backbones.clip_model import FrozenCLIP
 from trainers.base import PromptTrainer
-from trainers.clip_model import FrozenCLIP
-from trainers.prompt_learner import POSITIONS, PromptLearner, context_words
+from trainers.prompts.learner import POSITIONS, PromptLearner, context_words
 
 TEMPLATE = "template"  # value of CTX_INIT: the words of the hand-made prompt
 

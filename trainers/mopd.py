@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.clip_model import FrozenCLIP
+from trainers.backbones.clip_model import FrozenCLIP
 from trainers.coop import CoOp, SoftPromptTrainer
 from trainers.errors import MethodError
-from trainers.gates import GATES, LEARNED, Gate
 from trainers.losses import distillation
-from trainers.pool import check_num_teachers
+from trainers.prompts.gates import GATES, LEARNED, Gate
+from trainers.prompts.pool import check_num_teachers
 
 
 @TRAINER_REGISTRY.register()
@@ -27,9 +27,9 @@ class MoPD(SoftPromptTrainer):
     Knobs (`TRAINER.MOPD`): `N_CTX`, `CTX_INIT`, `CSC`, `CLASS_TOKEN_POSITION`, `PREC` as CoOp;
     `POOL`, a name under configs/pools or a path; `NUM_TEACHERS`, K; `TEMPERATURE`, T of the
     distillation; `ALPHA`, weight of the classification loss; `BETA`, weight of the selection
-    loss; `GATE`, a key of `trainers.gates.GATES`; `GATE_NOISE`, standard deviation of noise on the
-    choice of teachers; `GATE_WARMUP`, epochs in which all H teachers are used. At test time only
-    the soft prompt is used.
+    loss; `GATE`, a key of `GATES`; `GATE_NOISE`, standard deviation of noise on the choice of
+    teachers; `GATE_WARMUP`, epochs in which all H teachers are used. At test time only the
+    soft prompt is used.
     """
 
     defaults = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
+from trainers.backbones.clip_model import FrozenCLIP
 from trainers.base import PromptTrainer
-from trainers.clip_model import FrozenCLIP
 
 
 @TRAINER_REGISTRY.register()

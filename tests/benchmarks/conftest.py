@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.images import write_folder
-from trainers.text_tower import TextTower
+from trainers.backbones.text_tower import TextTower
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import base2new, device, evaluation, flops, growth, job, measure, profile_job
 from benchmarks.images import SIZE, picture, write_folder
 from benchmarks.text_side import TextSide
-from trainers.pool import load_pool
+from trainers.prompts.pool import load_pool
 
 JOB = ("OPTIM.MAX_EPOCH", "1")
 
@@ -175,7 +175,7 @@ def test_a_device_that_is_not_there_is_refused(stopped):
 
 
 def test_the_plain_way_ends_with_its_block():
-    from trainers import clip_model
+    from trainers.backbones import clip_model
 
     before = clip_model.FrozenCLIP
     with job.plain_path():

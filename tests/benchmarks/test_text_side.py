@@ -10,8 +10,8 @@ import torch
 from benchmarks import cocoop_step, measure, text_side, training_step
 from benchmarks.reference import SIZES, PlainCLIP, plain_clip
 from benchmarks.text_side import TextSide, class_names
-from trainers.clip_model import FrozenCLIP
-from trainers.precision import resolve_precision
+from trainers.backbones.clip_model import FrozenCLIP
+from trainers.backbones.precision import resolve_precision
 
 SMALL = ("--size", "small", "--runs", "1")
 SHIPPED = ["CoCoOp", "CoOp", "KgCoOp", "MoPD", "ProGrad", "SiPD"]

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
-from tools.config import default_cfg
+from runs.config import default_cfg
 
 Entry = list  # [path, label, class name], as split files have it
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/fewshot.json"

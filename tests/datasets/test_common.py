@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datasets.common import Listed, draw, few_shot_lists, subsample_classes
 from datasets.errors import DatasetError
-from tools.config import default_cfg
+from runs.config import default_cfg
 
 
 @pytest.fixture(scope="module")

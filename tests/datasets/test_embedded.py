@@ -19,7 +19,7 @@ from datasets.shapes import CLASSES, SPLITS, Shapes
 from datasets.shapes_variants import ShapesBlurred, ShapesNegative
 from datasets.world.render import COLOURS, CUES, OBJECTS, STYLE_CUE, STYLES, Scenes, render
 from datasets.world.scenes import RARE_COLOURS, captions, draw_scenes
-from tools.config import default_cfg
+from runs.config import default_cfg
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.errors import DatasetError
 from datasets.imagenet import ImageNet
-from tools.config import default_cfg
+from runs.config import default_cfg
 
 NAMES = {
     "n01440764": "tench",

@@ -12,7 +12,7 @@ import pytest
 
 import train
 from tools import cache as tool
-from trainers.feature_cache import FeatureCache
+from trainers.features.cache import FeatureCache
 
 DAY = 24 * 3600.0
 

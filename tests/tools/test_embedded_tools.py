@@ -11,8 +11,8 @@ import torch
 
 from datasets.world.render import STYLES
 from tools import measure_embedded, pretrain_embedded
-from trainers.clip_model import load_clip
-from trainers.precision import resolve_precision
+from trainers.backbones.clip_model import load_clip
+from trainers.backbones.precision import resolve_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "assets/shapes_clip.pt"

@@ -16,8 +16,8 @@ from PIL import Image
 import train
 from datasets.own import run_name
 from datasets.shapes import Shapes
+from runs.jobs import PROTOCOLS, Job
 from tools import protocol
-from tools.jobs import PROTOCOLS, Job
 from tools.protocol import check_contexts, settings
 
 ROOT = Path(__file__).resolve().parents[2]

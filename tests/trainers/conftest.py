@@ -14,10 +14,10 @@ import train
 from dassl.data import dataset_wrapper, image_memory
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
+from runs.config import default_cfg
 from tests.golden.tiny_clip import tiny_clip_state_dict
-from tools.config import default_cfg
-from trainers.clip_model import FrozenCLIP
-from trainers.feature_cache import FeatureCache
+from trainers.backbones.clip_model import FrozenCLIP
+from trainers.features.cache import FeatureCache
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]

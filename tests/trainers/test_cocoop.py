@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from trainers import cocoop
-from trainers.text_tower import TextTower
-from trainers.tokens import encode
+from trainers.backbones.text_tower import TextTower
+from trainers.backbones.tokens import encode
 
 NAMES = ["cat", "dog", "red_fox", "great_pyrenees"]
 

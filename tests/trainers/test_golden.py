@@ -12,10 +12,10 @@ import yaml
 
 from benchmarks.reference import plain_text_features
 from tests.golden.tiny_clip import tensor, tiny_clip_state_dict
-from trainers.gates import pick_teachers
 from trainers.mopd import mixture_losses
-from trainers.pool import load_pool
 from trainers.prograd import project
+from trainers.prompts.gates import pick_teachers
+from trainers.prompts.pool import load_pool
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOLERANCE = 1e-5

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.gates import pick_teachers
 from trainers.mopd import mixture_losses
+from trainers.prompts.gates import pick_teachers
 
 sizes = st.tuples(st.integers(1, 5), st.integers(2, 6), st.integers(1, 7), st.integers(0, 10**6))
 

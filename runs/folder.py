@@ -1,0 +1,367 @@
+"""The folder of a run: its configuration, and results that are written last.
+
+`<folder>/config.yaml` says what the run is; `<folder>/<classes>/results.json` is the only mark
+that an evaluation is done. A run with other settings never continues in the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import platform
+import random
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from yacs.config import CfgNode
+
+from dassl.data.datasets import build_dataset
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError, atomic_open, mkdir_if_missing
+from runs.config import dataset_label, flatten
+
+if TYPE_CHECKING:
+    import torch
+
+# settings that change neither weights nor accuracies: where and how verbose
+NEUTRAL_KEYS = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "USE_CUDA",  # the precision that follows from it is compared
+    "VERSION",
+    "PROTOCOL",
+    "CONFIG_LABEL",
+    "DATASET.ROOT",
+    "DATALOADER.TEST.BATCH_SIZE",
+    "DATALOADER.MEMORY_MB",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TEST.PER_CLASS_RESULT",
+    "TEST.COMPUTE_CMAT",
+    "CACHE.FEATURES",
+    "CACHE.VIEWS",
+    "CACHE.DIR",
+    "CACHE.LIMIT_GB",
+)
+# said only where they have a value
+OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE", "INPUT.DEVICE_AUGMENT")
+CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
+TRAINED_KEY = "TRAINED_ON"  # in config.yaml: digest of the training list
+ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"
+
+
+def describe(cfg: CfgNode) -> dict[str, Any]:
+    """What makes a run what it is: settings that matter, and digests of the files it uses.
+
+    Knobs of other methods are left out; a trainer that does not tell its node keeps them all.
+    """
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    own = f"TRAINER.{trainer.node()}." if hasattr(trainer, "node") else "TRAINER."
+    settings = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in sorted(flatten(cfg).items())
+        if key not in NEUTRAL_KEYS
+        and (value or key not in OPTIONAL_KEYS)
+        and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
+    }
+    return settings | (trainer.fingerprint(cfg) if hasattr(trainer, "fingerprint") else {})
+
+
+class RunFolder:
+    """The folder `cfg.OUTPUT_DIR` and what a job may do with it.
+
+    Attributes:
+        path: the folder.
+        settings: what the job is, see `describe`.
+
+    Args:
+        cfg: configuration of the job; a negative seed becomes that of the folder, or a drawn one.
+        evaluate_only: the job tests a model that was trained before.
+    """
+
+    def __init__(self, cfg: CfgNode, evaluate_only: bool = False):
+        self.cfg = cfg
+        self.path = Path(cfg.OUTPUT_DIR)
+        self.evaluate_only = evaluate_only
+        stored = _read_settings(self.path / "config.yaml") or {}
+        if cfg.SEED < 0:  # an unseeded run that is cut off must go on with the same images
+            cfg.defrost()
+            cfg.SEED = stored.get("SEED", random.SystemRandom().randrange(2**31))
+            cfg.freeze()
+        self.settings = describe(cfg)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits of the settings; all seeds, and base and new classes, share it."""
+        per_run = (CLASSES_KEY, "SEED")
+        settings = {key: value for key, value in self.settings.items() if key not in per_run}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def results_path(self) -> Path:
+        """Where the results of the job stand: `<folder>/<base|new|all>/results.json`."""
+        return self.path / self.cfg.DATASET.SUBSAMPLE_CLASSES / "results.json"
+
+    def check(self) -> None:
+        """Refuse a folder, or a --resume folder, that holds a run with other settings.
+
+        Raises:
+            UserError: naming each key that differs, with both values.
+        """
+        for folder in filter(None, (self.path, self.cfg.RESUME and Path(self.cfg.RESUME))):
+            found = _read_settings(folder / "config.yaml")
+            if found is None:
+                continue
+            # a test may be on other classes than the training was
+            ignored = {TRAINED_KEY} | ({CLASSES_KEY} if self.evaluate_only else set())
+            differ = [
+                f"{key} is {found.get(key)!r} there, {self.settings.get(key)!r} here"
+                for key in sorted(found.keys() | self.settings.keys())
+                if found.get(key) != self.settings.get(key) and key not in ignored
+            ]
+            if differ:
+                raise UserError(
+                    f"{folder} holds a run with other settings: {'; '.join(differ)}. Choose the "
+                    f"same settings, or {ELSEWHERE}"
+                )
+
+    def claim(self, dataset: Any) -> None:
+        """Write `config.yaml`, unless it is there: from now on the folder is this run's.
+
+        Args:
+            dataset: the lists of the run.
+
+        Raises:
+            UserError: a training that was cut off would go on with other images or labels.
+        """
+        path = self.path / "config.yaml"
+        trained = {} if self.evaluate_only else {TRAINED_KEY: self.digest(dataset.train_x)}
+        found = (_read_settings(path) or {}).get(TRAINED_KEY)
+        if trained and found not in (None, trained[TRAINED_KEY]):
+            raise UserError(
+                f"{self.path} holds a run that was trained on other images or labels than "
+                f"{dataset_label(self.cfg)} has now: choose {ELSEWHERE}"
+            )
+        if not path.is_file():
+            write_atomically(path, yaml.safe_dump(self.settings | trained, sort_keys=True))
+
+    def digest(self, items: Any) -> str:
+        """Twelve hex digits of a list of images: paths below the data, labels, class names."""
+        root = self.cfg.DATASET.PATH or str(Path(self.cfg.DATASET.ROOT).expanduser().resolve())
+        lines = (f"{i.impath.removeprefix(root)}\t{i.label}\t{i.classname}\n" for i in items)
+        content = "".join(lines).encode(errors="surrogateescape")  # names may hold any bytes
+        return hashlib.sha256(content).hexdigest()[:12]
+
+    def check_data(self, results: dict[str, Any]) -> None:
+        """Refuse results of other images than the dataset has now; without the data, let it be.
+
+        Raises:
+            UserError: saying what to do.
+        """
+        try:
+            with redirect_stdout(io.StringIO()):
+                items = build_dataset(self.cfg).test
+        except (ValueError, OSError):  # results may be looked at where the data is not
+            return
+        if results.get("data") not in (None, self.digest(items)):
+            raise UserError(
+                f"{self.results_path} was measured on other images or labels than "
+                f"{dataset_label(self.cfg)} has now: choose {ELSEWHERE}"
+            )
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the folder, see `lock_folder`."""
+        return lock_folder(self.path, ELSEWHERE)
+
+    def find_results(self, checkpoint: str | None) -> dict[str, Any] | None:
+        """Results of this job, or None where there are none yet.
+
+        Args:
+            checkpoint: with evaluation only, digest of the checkpoint that is to be tested.
+
+        Raises:
+            UserError: the file is damaged, or its results are of another checkpoint.
+        """
+        results = read_results(self.results_path)
+        if results and self.evaluate_only and results["checkpoint"] != checkpoint:
+            raise UserError(
+                f"{self.results_path} holds the results of another checkpoint (of epoch "
+                f"{results['epoch']}): choose another --output-dir for this one"
+            )
+        return results
+
+    def write_results(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """Write `results.json`, complete or not at all, and return its content.
+
+        Args:
+            measured: source (dataset of the training, None where nothing is learned), data
+                (digest of the tested list), accuracy and macro_f1 in percent, total, correct,
+                num_classes, epoch, checkpoint (digest), device, memory (see `peak_memory`),
+                seconds (a dict of train and total).
+        """
+        cfg = self.cfg
+        results = {
+            "protocol": cfg.PROTOCOL,
+            "dataset": dataset_label(cfg),
+            "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "seed": cfg.SEED,
+            "trainer": cfg.TRAINER.NAME,
+            "config": cfg.CONFIG_LABEL,
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "config_hash": self.hash,
+            **measured,
+            "precision": self.settings.get("PRECISION"),
+            "settings": self.settings,
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+            },
+        }
+        write_atomically(self.results_path, json.dumps(results, indent=2) + "\n")
+        return results
+
+    def trained_seconds(self) -> float:
+        """Seconds of training over all sittings, from metrics.jsonl; 0 for evaluation only."""
+        path = self.path / "metrics.jsonl"
+        if self.evaluate_only or not path.is_file():
+            return 0.0
+        seconds = 0.0
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:  # torn by a kill; the engine drops it on resume
+                continue
+            seconds += record.get("seconds", 0.0)
+        return seconds
+
+
+@contextmanager
+def lock_folder(path: Path, elsewhere: str) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process.
+
+    Args:
+        path: the folder, made if it is not there.
+        elsewhere: what else the user can choose, for the message.
+
+    Raises:
+        UserError: another process works there, or the folder cannot be made.
+    """
+    mkdir_if_missing(str(path))
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"another process works in {path}: wait for it, or choose {elsewhere}"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def checkpoint_digest(folder: str, epoch: int | None) -> str | None:
+    """Twelve hex digits of the checkpoints of an epoch (None: the best) below a run's folder."""
+    name = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+    paths = sorted(Path(folder).glob(f"*/{name}")) if folder else []
+    if not paths:
+        return None
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths))
+    return digest.hexdigest()[:12]
+
+
+def _read_settings(path: Path) -> dict[str, Any] | None:
+    """Settings of a run, or None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} cannot be read; use another --output-dir") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} cannot be read; use another --output-dir")
+    return found
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """Content of a results.json, or None where there is none.
+
+    Raises:
+        UserError: the file is damaged, or not one of ours.
+    """
+    if not path.is_file():
+        return None
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): move it away and run the command again"
+        ) from error
+    needed = {"dataset", "trainer", "classes", "shots", "seed", "accuracy", "epoch", "checkpoint"}
+    if not isinstance(results, dict) or not needed <= results.keys():
+        raise UserError(f"{path} is not the results of a run: move it away")
+    return results
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is complete or absent.
+
+    Raises:
+        UserError: the folder cannot be created or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_open(path) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose another --output-dir (OUTPUT)"
+        ) from error
+
+
+def peak_memory(device: torch.device) -> dict[str, float | None]:
+    """The most memory that was in use since the process began, in GiB, for the results.
+
+    Returns:
+        process_gib: resident memory of this process, without workers of its loaders; device_gib:
+        what torch has allocated on the GPU, None on a CPU.
+    """
+    import torch  # slow to import, and most callers of this module need none
+
+    on_gpu = device.type == "cuda"
+    allocated = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
+    return {
+        "process_gib": round(process_peak() / 2**30, 3),
+        "device_gib": None if allocated is None else round(allocated, 3),
+    }
+
+
+def process_peak() -> int:
+    """The most memory that this process had in use, in bytes."""
+    with suppress(OSError):  # not there on macOS
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    # on Linux this would count what the process that started this one had in use
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the device, for the results."""
+    import torch  # slow to import, and most callers of this module need none
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,182 @@
+"""Unpack archives that are not trusted, beside their place, and move in what is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dassl.utils import UserError
+
+CHUNK = 1 << 20
+# pictures are packed already: what grows more is no archive of pictures
+GROWTH = 5
+SLACK = 200 << 20
+DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError)
+JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\._|\.DS_Store$)")
+# path in the archive (several: the first that exists) -> path in the dataset's folder
+Moves = tuple[tuple[tuple[str, ...], str], ...]
+
+
+@contextmanager
+def scratch(folder: Path, name: str) -> Iterator[Path]:
+    """A hidden, empty folder in `folder` that is removed at the end, or by the next call."""
+    draft = folder / f".unpacking-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(draft, ignore_errors=True)  # ours, left by a killed process
+    draft.mkdir()
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def unpack(archive: Path, folder: Path, inner: str = "") -> None:
+    """Unpack a .zip or .tar (also compressed) into an empty folder.
+
+    Args:
+        archive: path of the archive.
+        folder: where to.
+        inner: path of an archive in the archive: unpack only that one, not what is around it.
+
+    Raises:
+        UserError: the archive is damaged, would write outside the folder, has links that lead out
+            of it, or grows far more than pictures do.
+    """
+    limit = GROWTH * archive.stat().st_size + SLACK
+    try:
+        if zipfile.is_zipfile(archive):
+            _unpack_zip(archive, folder, limit, inner)
+        else:
+            _unpack_tar(archive, folder, limit, inner)
+    except tarfile.FilterError as error:
+        raise UserError(f"{archive} is not unpacked: {error}") from None
+    except UserError:
+        raise
+    except DAMAGE as error:
+        raise _damaged(archive, error) from None
+    except OSError as error:
+        if error.errno is None:  # gzip's own: a wrong checksum or no gzip file
+            raise _damaged(archive, error) from None
+        raise UserError(f"cannot unpack {archive} to {folder}: {error.strerror}") from None
+    if inner:
+        path = folder / inner
+        if not path.is_file():
+            raise UserError(f"{archive} has no {inner}: it is another archive than expected")
+        unpack(path, folder)
+        path.unlink()
+
+
+def move(draft: Path, moves: Moves, folder: Path, name: str) -> None:
+    """Move unpacked files to their places; what is there already stays as it is.
+
+    Args:
+        draft: folder of the unpacked files, on the same disk.
+        moves: see `tools.data.parts.Part`.
+        folder: the dataset's folder.
+        name: of the archive, for the message.
+
+    Raises:
+        UserError: the archive does not have what should be moved.
+    """
+    for candidates, target in moves:
+        for candidate in candidates:
+            found = draft / candidate.removesuffix("/*")
+            if not found.exists():
+                continue
+            if candidate.endswith("/*"):
+                for child in found.iterdir():
+                    merge(child, folder / target / child.name)
+            else:
+                merge(found, folder / target)
+            break
+        else:
+            tops = sorted(path.name for path in draft.iterdir())[:5]
+            raise UserError(
+                f"{name} has no {' or '.join(candidates)}, but: {', '.join(tops) or 'nothing'}. "
+                "It is another archive than expected"
+            )
+
+
+def merge(source: Path, target: Path) -> None:
+    """Move a file or folder to `target`; into a folder that exists only what is not there."""
+    if not os.path.lexists(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(source, target)
+    elif source.is_dir() and target.is_dir():
+        for child in source.iterdir():
+            merge(child, target / child.name)
+
+
+def _unpack_tar(archive: Path, folder: Path, limit: int, inner: str) -> None:
+    size = 0
+    with (
+        archive.open("rb") as raw,
+        tarfile.open(fileobj=raw, mode="r:*") as tar,
+        _bar(archive) as bar,
+    ):
+        for member in tar:
+            if JUNK.search(member.name) or (inner and member.name != inner):
+                continue
+            size += member.size
+            _check_growth(archive, size, limit)
+            tar.extract(member, folder, filter="data")
+            bar.update(raw.tell() - bar.n)
+        # a compressed file has its checksum at the very end
+        while tar.fileobj and tar.fileobj.read(CHUNK):
+            pass
+
+
+def _unpack_zip(archive: Path, folder: Path, limit: int, inner: str) -> None:
+    with zipfile.ZipFile(archive) as file, _bar(archive) as bar:
+        members = [
+            member
+            for member in file.infolist()
+            if not JUNK.search(member.filename) and (not inner or member.filename == inner)
+        ]
+        for member in members:
+            name = member.filename
+            if name.startswith("/") or ".." in name.split("/") or re.search(r"[\\:\0]", name):
+                raise UserError(f'{archive} is not unpacked: "{name}" would lie outside {folder}')
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise UserError(f'{archive} is not unpacked: "{name}" is a link')
+        _check_growth(archive, sum(member.file_size for member in members), limit)
+        for member in members:
+            file.extract(member, folder)
+            bar.update(member.compress_size)
+
+
+def _check_growth(archive: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise UserError(
+            f"{archive} is not unpacked: its content is more than {limit:,} bytes, far more than "
+            "pictures grow"
+        )
+
+
+def _damaged(archive: Path, error: Exception) -> UserError:
+    reason = str(error)
+    if "\n" in reason:  # what each kind of compression has to say
+        reason = "it is no zip or tar"
+    return UserError(f"{archive} is damaged ({reason}): delete it and run the command again")
+
+
+def _bar(archive: Path) -> tqdm:
+    """Progress in bytes of the archive; silent where the output is not a terminal."""
+    return tqdm(
+        desc=f"  unpacking {archive.name}",
+        total=archive.stat().st_size,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=None,
+    )

@@ -1,0 +1,1 @@
+"""Results of many runs as tables and plots."""

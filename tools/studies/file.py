@@ -1,0 +1,319 @@
+"""Study files: one YAML that says which jobs there are. All mistakes are told at once.
+
+docs/protocols.md explains the keys.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import train
+from dassl.utils import UserError
+from datasets.own import split_name
+from runs.config import check_setting, methods
+from runs.jobs import CONFIGS, PROTOCOLS, Job, check_tag, learns, refuse_owned
+from tools.protocol import check_contexts, settings
+
+SHARED_KEYS = ("datasets", "seeds", "shots", "targets", "opts")
+STUDY_KEYS = ("description", "protocols", "methods", "config", *SHARED_KEYS)
+METHOD_KEYS = ("config", "opts", "variants")
+VARIANT_KEYS = ("tag", "opts")
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file and its jobs, in the order in which they run."""
+
+    path: Path
+    jobs: list[Job]
+
+    @property
+    def name(self) -> str:
+        """Stem of the file."""
+        return self.path.stem
+
+
+def read_study(path: Path, data: Path, output: Path) -> Study:
+    """The study of a file; nothing is written and nothing heavy is loaded.
+
+    Args:
+        path: the YAML file.
+        data: folder of the datasets.
+        output: folder of all runs.
+
+    Raises:
+        UserError: all mistakes of the file, one a line, each with its key.
+    """
+    reader = _Reader()
+    jobs = reader.jobs(_load(path), data.absolute(), output.absolute())
+    if not reader.mistakes:
+        reader.check(jobs)
+    if reader.mistakes:
+        count = len(reader.mistakes)
+        head = f"{path}: {count} mistake{'s' * (count > 1)}, nothing is run"
+        raise UserError("\n  ".join([head, *reader.mistakes]))
+    return Study(path, [job for _, job in jobs])
+
+
+class _UniqueLoader(yaml.SafeLoader):
+    """YAML's own loader, except that a key that is there twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """As PyYAML's, after a look at the keys."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, count in Counter(keys).items():
+            if count > 1 and key != "<<":
+                raise UserError(f'line {node.start_mark.line + 1}: "{key}" is there {count} times')
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        found = sorted(p.stem for p in (CONFIGS / "studies").glob("*.yaml"))
+        raise UserError(f"no such study: {path}; configs/studies has: {', '.join(found)}")
+    try:
+        # a subclass of SafeLoader: nothing in a file is executed
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}, {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys such as protocols and methods, found {content!r}")
+    return content
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the study, or one protocol of it, says about its jobs."""
+
+    datasets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    shots: tuple[int, ...]
+    targets: tuple[str, ...]
+    opts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A method with a tag; `key` is where it stands in the file."""
+
+    key: str
+    trainer: str
+    config: str
+    tag: str
+    opts: dict[str, str]
+
+
+@dataclass
+class _Reader:
+    """Reads a study and collects its mistakes."""
+
+    mistakes: list[str] = field(default_factory=list)
+    noted: set[tuple[str, str]] = field(default_factory=set)
+
+    def jobs(self, content: dict, data: Path, output: Path) -> list[tuple[str, Job]]:
+        """All jobs with the key that they come from: seed by seed, so that tables fill evenly."""
+        self._keys(content, STUDY_KEYS, "")
+        for key in ("protocols", "methods"):
+            if not content.get(key):
+                self._mistake(key, "is missing")
+        config = self._text(content.get("config", ""), "config")
+        variants = list(self._variants(content.get("methods"), config))
+        shared = {key: content[key] for key in SHARED_KEYS if key in content}
+        jobs = []
+        for protocol, own in self._mapping(content.get("protocols"), "protocols"):
+            if not self._known(protocol, PROTOCOLS, "protocol", f"protocols.{protocol}"):
+                continue
+            part = self._part(shared, own, protocol)
+            for seed, dataset, shots, variant in product(
+                part.seeds, part.datasets, part.shots, variants
+            ):
+                # what learns nothing gives the same with every seed
+                if seed != part.seeds[0] and not learns(variant.trainer):
+                    continue
+                opts = part.opts | variant.opts
+                job = Job(
+                    protocol=protocol, trainer=variant.trainer, dataset=dataset, seed=seed,
+                    shots=shots, data=data, output=output, targets=part.targets,
+                    config=variant.config, tag=variant.tag,
+                    opts=tuple(word for pair in opts.items() for word in pair),
+                )  # fmt: skip
+                jobs.append((variant.key, job))
+        if not jobs and shared.get("datasets"):  # the mistakes in what is shared all the same
+            self._part(shared, {}, "base2new")
+        return sorted(jobs, key=lambda job: job[1].seed)
+
+    def check(self, jobs: list[tuple[str, Job]]) -> None:
+        """What only shows when all is put together; seeds and shots make no difference for it."""
+        if not jobs:
+            self.mistakes.append("there are no jobs: name at least one dataset, seed and shot")
+        folders = Counter(job.folder for _, job in jobs)
+        for folder, count in folders.items():
+            if count > 1:
+                self.mistakes.append(f"{count} jobs would share the folder {folder}: give tags")
+        seen = set()
+        for key, job in jobs:
+            kind = (key, job.protocol, job.dataset, job.targets, job.opts)
+            if kind in seen:
+                continue
+            seen.add(kind)
+            try:
+                job.check()
+                cfg = settings(job, job.evaluations()[0])
+                check_contexts(job, cfg)
+                train.refuse_test_only(cfg)
+                trainer = methods().get(job.trainer)
+                # the method's own checks of its knobs, without building it
+                trainer.check_cfg(object.__new__(trainer), cfg)
+            except (*train.EXPECTED_ERRORS, AssertionError) as error:
+                self._mistake(key, f"{error} ({job.protocol}, {job.dataset})", known=str(error))
+
+    # ---- parts of the file ----------------------------------------------------------------
+
+    def _part(self, shared: dict, own: dict, protocol: str) -> _Part:
+        """Settings of a protocol: its own ones, else those of the whole study."""
+        key = f"protocols.{protocol}"
+        self._keys(own, SHARED_KEYS, key)
+        where = {name: f"{key}.{name}" if name in own else name for name in SHARED_KEYS}
+        values = shared | own
+        if not values.get("datasets"):
+            self._mistake(f"{key}.datasets", "is missing, here and for the whole study")
+        targets = values.get("targets", []) if PROTOCOLS[protocol].targets is not None else []
+        if "targets" in own and PROTOCOLS[protocol].targets is None:
+            self._mistake(where["targets"], f"{protocol} has no targets")
+        usual = {"seeds": SEEDS, "shots": PROTOCOLS[protocol].shots}
+        seeds, shots = (
+            self._numbers(values.get(name, usual[name]), where[name], least)
+            for name, least in (("seeds", 0), ("shots", 1))
+        )
+        opts = self._opts(shared.get("opts"), "opts", protocol)
+        return _Part(
+            datasets=self._datasets(values.get("datasets"), where["datasets"]),
+            seeds=seeds,
+            shots=shots,
+            targets=self._datasets(targets, where["targets"]),
+            opts=opts | self._opts(own.get("opts"), f"{key}.opts", protocol),
+        )
+
+    def _variants(self, named: Any, config: str) -> Iterator[_Variant]:
+        """Every method with each of its tags."""
+        for trainer, own in self._mapping(named, "methods"):
+            key = f"methods.{trainer}"
+            if not self._known(trainer, methods().registered_names(), "method", key):
+                continue
+            self._keys(own, METHOD_KEYS, key)
+            chosen = self._text(own.get("config", config), f"{key}.config")
+            opts = self._opts(own.get("opts"), f"{key}.opts")
+            variants = own.get("variants", [{"tag": "", "opts": {}}])
+            if not isinstance(variants, list) or not variants:
+                self._mistake(f"{key}.variants", "expected a list of {tag: ..., opts: {...}}")
+                continue
+            for index, variant in enumerate(variants):
+                place = f"{key}.variants[{index}]" if "variants" in own else key
+                if not isinstance(variant, dict) or "tag" not in variant:
+                    self._mistake(place, f"expected {{tag: ..., opts: {{...}}}}, found {variant}")
+                    continue
+                self._keys(variant, VARIANT_KEYS, place)
+                tag = self._text(variant["tag"], f"{place}.tag")
+                try:
+                    check_tag(tag)
+                except UserError as error:
+                    self._mistake(f"{place}.tag", str(error))
+                more = self._opts(variant.get("opts"), f"{place}.opts")
+                yield _Variant(place, trainer, chosen, tag, opts | more)
+
+    def _opts(self, opts: Any, key: str, protocol: str = "base2new") -> dict[str, str]:
+        """Settings as KEY VALUE pairs; each is checked where it stands."""
+        if opts is None:
+            return {}
+        if not isinstance(opts, dict):
+            self._mistake(key, f"expected KEY: VALUE, as in OPTIM.LR: 0.002, found {opts!r}")
+            return {}
+        pairs = {}
+        for name, value in opts.items():
+            if value is None or isinstance(value, dict):
+                self._mistake(f"{key}.{name}", "expected one value; a KEY is written with dots")
+                continue
+            pairs[str(name)] = str(value)
+            try:
+                refuse_owned(str(name), protocol)
+                check_setting(str(name), str(value), "setting")
+            except UserError as error:
+                self._mistake(key, str(error).removeprefix("setting: "))
+        return pairs
+
+    def _datasets(self, value: Any, key: str) -> tuple[str, ...]:
+        """Stems of configs/datasets, or folder:PATH or csv:PATH."""
+        known = sorted(path.stem for path in (CONFIGS / "datasets").glob("*.yaml"))
+        found = []
+        for index, name in enumerate(_listed(value)):
+            place = f"{key}[{index}]" if isinstance(value, list) else key
+            try:
+                own = split_name(str(name))
+            except ValueError as error:
+                self._mistake(place, str(error))
+                continue
+            if own or self._known(name, known, "dataset", place):
+                found.append(str(name))
+        return tuple(found)
+
+    # ---- values -----------------------------------------------------------------------------
+
+    def _mapping(self, value: Any, key: str) -> list[tuple[str, dict]]:
+        """Names with what is said about each: a mapping, a list of names, or one name."""
+        pairs = []
+        named = value.items() if isinstance(value, dict) else [(n, None) for n in _listed(value)]
+        for name, own in named:
+            if own is not None and not isinstance(own, dict):
+                self._mistake(f"{key}.{name}", f"expected keys and values, found {own!r}")
+            pairs.append((str(name), own if isinstance(own, dict) else {}))
+        return pairs
+
+    def _numbers(self, value: Any, key: str, least: int) -> tuple[int, ...]:
+        numbers = _listed(value)
+        if any(type(number) is not int or number < least for number in numbers):
+            self._mistake(key, f"expected whole numbers from {least}, found {value!r}")
+            return ()
+        return tuple(numbers)
+
+    def _text(self, value: Any, key: str) -> str:
+        if not isinstance(value, str):
+            self._mistake(key, f"expected a text, found {value!r}; put it in quotes")
+            return ""
+        return value
+
+    def _keys(self, value: dict, known: Sequence[str], key: str) -> None:
+        for name in value:
+            self._known(name, known, "key", f"{key}.{name}".lstrip("."))
+
+    def _known(self, name: Any, known: Any, what: str, key: str) -> bool:
+        """Note a mistake unless the name is one of the known ones."""
+        if name in known:
+            return True
+        near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+        hint = f', do you mean "{near[0]}"?' if near else "."
+        self._mistake(key, f'there is no {what} "{name}"{hint} Known: {", ".join(known)}')
+        return False
+
+    def _mistake(self, key: str, text: str, known: str = "") -> None:
+        """Note a mistake once; `known` is the part of the text that tells it from others."""
+        if (key, known or text) not in self.noted:
+            self.noted.add((key, known or text))
+            self.mistakes.append(f"{key}: {text}")
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """A list or tuple as it is; one value, if there is any, as a list of one."""
+    if isinstance(value, list | tuple):
+        return value
+    return [] if value is None else [value]

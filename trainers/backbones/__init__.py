@@ -1,0 +1,1 @@
+"""CLIP: loading, towers, tokens, precision."""

@@ -1,0 +1,254 @@
+"""CLIP, loaded in one way for every backbone: a name, a state dict or a TorchScript archive."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainers.backbones.compiled import CompiledTower
+from trainers.backbones.precision import Precision
+from trainers.backbones.text_tower import Layout, TextTower
+from trainers.backbones.tokens import encode_prompt, fill
+from trainers.errors import MethodError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CACHE = Path("~/.cache/clip")
+# names that every `clip` knows; to ask it for them would load torchvision, which is slow
+NAMES = (
+    *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
+    *("ViT-B/32", "ViT-B/16", "ViT-L/14"),
+)
+# one key of each part, to tell CLIP's weights from others before anything is built
+NEEDED_KEYS = ("visual.conv1.weight", "positional_embedding", "text_projection", "logit_scale")
+
+
+class FrozenCLIP(nn.Module):
+    """Both towers of CLIP, frozen and in evaluation mode, in one precision.
+
+    Attributes:
+        visual: OpenAI's image tower (ViT or ResNet).
+        text: the text tower.
+        logit_scale: scalar, exp of the learned temperature.
+        embed_dim: D, the joint width.
+        resolution: side of the square images that the image tower reads, in pixels.
+    """
+
+    visual: Any
+    logit_scale: Tensor
+
+    def __init__(self, clip_model: Any, precision: Precision):
+        super().__init__()
+        self.precision = precision
+        self.visual = clip_model.visual
+        self.text = TextTower(clip_model)
+        self.register_buffer("logit_scale", clip_model.logit_scale.detach().float().exp())
+        self.embed_dim: int = clip_model.text_projection.shape[1]
+        self.resolution: int = clip_model.visual.input_resolution
+        self.compiled: CompiledTower | None = None
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> FrozenCLIP:
+        """Stay in evaluation mode: BatchNorm of a ResNet tower must never move."""
+        return super().train(False)
+
+    def compile_image_tower(self) -> None:
+        """Encode images with a compiled tower from now on; it is compiled on first use."""
+        self.compiled = CompiledTower(self.visual, self.logit_scale.device)
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Images (B, 3, R, R), normalised pixels -> unit features (B, D) in float32."""
+        with self.precision.autocast():
+            tower = self.compiled or self.visual
+            features = tower(images.to(self.visual.conv1.weight.dtype))  # (B, D)
+        return F.normalize(features.float(), dim=-1)
+
+    def encode_prompts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
+        """Prompts as `PromptLearner` gives them -> unit class features (C, D) in float32."""
+        with self.precision.autocast():
+            features = self.text(prefix, suffix, layout)  # (C, D)
+        return F.normalize(features.float(), dim=-1)
+
+    @torch.no_grad()
+    def encode_templates(self, templates: list[str], classnames: list[str]) -> Tensor:
+        """Hard prompts: H templates with one `{}` each -> unit features (H, C, D) in float32.
+
+        Raises:
+            MethodError: a prompt does not fit; the message names the class.
+        """
+        features = []
+        for template in templates:
+            tokens = [
+                encode_prompt(fill(template, name), name, self.text.context_length)
+                for name in classnames
+            ]
+            with self.precision.autocast():
+                features.append(F.normalize(self.text.encode_tokens(tokens), dim=-1))  # (C, D)
+        return torch.stack(features)  # (H, C, D)
+
+
+def load_clip(name: str, precision: Precision) -> FrozenCLIP:
+    """Load CLIP; all sizes come from the weights.
+
+    Args:
+        name: a name that OpenAI's `clip` knows (`ViT-B/16`, `RN50`, ...), or a path to a state
+            dict or a TorchScript archive; relative paths are tried against the working folder,
+            then against the repository.
+        precision: dtype and device of the towers.
+
+    Raises:
+        MethodError: unknown name, no such file, a damaged file, or weights that are not CLIP's.
+    """
+    path = find_weights(name)
+    weights = _read_weights(path)
+    missing = [key for key in NEEDED_KEYS if key not in weights]
+    if missing:
+        raise MethodError(
+            f"{path} holds no weights of OpenAI's CLIP: {', '.join(missing)} not found among its "
+            f"{len(weights)} keys; MODEL.BACKBONE.NAME takes a state dict in OpenAI's layout"
+        )
+    try:
+        model = _build(weights, precision)
+    except Exception as error:  # sizes that contradict each other fail anywhere in the builder
+        raise MethodError(f"the weights in {path} do not fit together: {error}") from error
+    return FrozenCLIP(model, precision).to(precision.device)
+
+
+def _build(weights: Mapping[str, Tensor], precision: Precision) -> Any:
+    """OpenAI's model with these weights; no others are ever drawn, and no tensor is shared."""
+    from clip.model import build_model  # `clip` loads torchvision, which is slow
+
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the builder's own copy goes to tensors without memory
+        model = build_model(dict(weights))
+    dtypes = {key: blank.dtype for key, blank in model.state_dict().items()}
+    state = {}
+    for key, value in weights.items():
+        value = value.detach().to(precision.device).to(dtypes[key])
+        # the builder rounds all but LayerNorm and embeddings to fp16, as OpenAI's files are
+        dtype = precision.dtype if dtypes[key] is torch.float16 else dtypes[key]
+        state[key] = value.to(dtype, copy=True)  # a mapped file may change, the towers must not
+    model.load_state_dict(state, assign=True)
+    for block in model.transformer.resblocks:  # no part of the state
+        block.attn_mask = model.build_attention_mask()
+    return model
+
+
+def find_weights(name: str) -> Path:
+    """The file of a backbone; a name that `clip` knows is downloaded to ~/.cache/clip first.
+
+    Raises:
+        MethodError: no such name or file, or the download failed.
+    """
+    if _is_known(name):
+        folder, url = CACHE.expanduser(), _known()[name]
+        try:
+            return Path(_download(url, str(folder)))
+        except (OSError, RuntimeError) as error:
+            raise MethodError(
+                f"the weights of {name} could not be downloaded ({error}): fetch {url} "
+                f"on a machine with a connection and put the file into {folder}"
+            ) from error
+    for base in (Path(), REPOSITORY):
+        path = base / Path(name).expanduser()
+        if path.is_file():
+            return path
+    near = get_close_matches(name, _known(), n=1, cutoff=0.5)
+    hint = f' (do you mean "{near[0]}"?)' if near else ""
+    raise MethodError(
+        f'MODEL.BACKBONE.NAME is "{name}"{hint}, which is neither a file nor one of: '
+        f"{', '.join(_known())}"
+    )
+
+
+def weights_digest(name: str) -> str:
+    """Twelve hex digits of a weights file, read once; a name that `clip` knows stands for itself.
+
+    Raises:
+        MethodError: no such name or file.
+    """
+    if _is_known(name):
+        return name
+    path = find_weights(name).resolve()
+    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, time: int) -> str:
+    """Digest of a file; its size and time of change tell whether it is still the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _known() -> Mapping[str, str]:
+    """The names that `clip` knows, with their addresses."""
+    from clip.clip import _MODELS  # `clip` loads torchvision, which is slow
+
+    return _MODELS
+
+
+def _is_known(name: str) -> bool:
+    # none of the names has a suffix, and a file's name can be told without loading `clip`
+    return name in NAMES or (not Path(name).suffix and name in _known())
+
+
+def _download(url: str, folder: str) -> str:
+    from clip.clip import _download  # `clip` loads torchvision, which is slow
+
+    return _download(url, folder)
+
+
+def check_image_size(clip: FrozenCLIP, size: tuple[int, ...], name: str) -> None:
+    """Refuse images of another size than the image tower reads.
+
+    Raises:
+        MethodError: naming both sizes and the setting to change.
+    """
+    side = clip.resolution
+    if tuple(size) != (side, side):
+        raise MethodError(
+            f"INPUT.SIZE is {tuple(size)}, but {name} reads images of {side}x{side} pixels: "
+            f'set INPUT.SIZE "({side}, {side})"'
+        )
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a state dict or a TorchScript archive; runs nothing from the file."""
+    try:
+        if _is_torchscript(path):
+            with warnings.catch_warnings():  # torch.jit.load is deprecated, OpenAI's files stay
+                warnings.simplefilter("ignore")
+                weights = torch.jit.load(path, map_location="cpu").state_dict()
+        else:
+            # only files of torch before 1.6 are no zip archives
+            mapped = zipfile.is_zipfile(path)
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch's readers raise anything on damaged bytes
+        raise MethodError(
+            f"{path} cannot be read as weights (truncated, or not a state dict or TorchScript "
+            f"archive): {type(error).__name__}"
+        ) from error
+    if isinstance(weights, Mapping) and "state_dict" in weights:
+        weights = weights["state_dict"]
+    if not isinstance(weights, Mapping):
+        raise MethodError(f"{path} holds a {type(weights).__name__}, expected a state dict")
+    sizes = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives
+    return {key: value for key, value in weights.items() if key not in sizes}
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive: these hold code, state dicts do not."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())

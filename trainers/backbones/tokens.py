@@ -1,0 +1,72 @@
+"""From a template and a class name to token ids, with OpenAI's tokenizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainers.errors import MethodError
+
+if TYPE_CHECKING:
+    from clip.simple_tokenizer import SimpleTokenizer
+
+
+EXAMPLE = '"a photo of a {}."'  # of a template, for messages
+
+
+def plain_name(classname: str) -> str:
+    """A class name as it stands in a prompt: underscores are blanks."""
+    return classname.replace("_", " ")
+
+
+def fill(template: str, classname: str) -> str:
+    """Put a class name (`_` becomes a blank) into the `{}` of a template; all else is kept."""
+    if template.count("{}") != 1:
+        raise MethodError(f"template {template!r}: write {{}} exactly once, as in {EXAMPLE}.")
+    return template.replace("{}", plain_name(classname))
+
+
+def _tokenizer() -> SimpleTokenizer:
+    """OpenAI's tokenizer; a second one would read its words once more."""
+    from clip.clip import _tokenizer  # `clip` loads torchvision, which is slow
+
+    return _tokenizer
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of a text, without start and end token."""
+    return _tokenizer().encode(text)
+
+
+def start_token() -> int:
+    """Id of the start token."""
+    return _tokenizer().encoder["<|startoftext|>"]
+
+
+def end_token() -> int:
+    """Id of the end token, the highest of all ids."""
+    return _tokenizer().encoder["<|endoftext|>"]
+
+
+def encode_prompt(text: str, classname: str, context_length: int) -> list[int]:
+    """Token ids of a whole prompt, start and end token included.
+
+    Raises:
+        MethodError: the prompt does not fit; the message names the class.
+    """
+    ids = [start_token(), *encode(text), end_token()]
+    check_fits(len(ids), classname, context_length)
+    return ids
+
+
+def check_fits(length: int, classname: str, context_length: int) -> None:
+    """Refuse a prompt of `length` tokens that is longer than the tower reads.
+
+    Raises:
+        MethodError: naming the class and both lengths.
+    """
+    if length > context_length:
+        raise MethodError(
+            f'the prompt of class "{classname}" has {length} tokens, but CLIP reads at most '
+            f"{context_length} (start and end token included): "
+            "shorten the class name or the context"
+        )

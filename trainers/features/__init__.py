@@ -1,0 +1,1 @@
+"""Features of frozen towers: the cache, and loaders that read it."""
