@@ -12,60 +12,15 @@ Train and test on the base classes of an embedded dataset, then test on its new 
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from yacs.config import CfgNode
-
-from dassl.data.datasets import DATASET_REGISTRY
-from dassl.engine import TRAINER_REGISTRY, build_trainer
-from dassl.lazy import load
-from dassl.utils import UserError, set_random_seed, setup_logger
-from datasets.errors import DatasetError
-from runs.config import dataset_label, setup_cfg
-from runs.folder import RunFolder, checkpoint_digest, device_name, peak_memory
-from trainers.errors import MethodError
-
-# mistakes of the user and troubles of the machine: shown as one message, without traceback
-EXPECTED_ERRORS = (
-    UserError,
-    DatasetError,
-    MethodError,
-    OSError,
-    FloatingPointError,
-)
+from runs import command
+from runs.config import build_parser
+from runs.run import run
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The flags of CoOp's train.py; settings follow as KEY VALUE pairs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--root", default="", help="folder of the datasets")
-    add("--output-dir", default="", help="folder of the run")
-    add("--resume", default="", help="folder of a run to continue from (default: --output-dir)")
-    add("--seed", type=int, default=-1, help="0 or more; negative: not seeded")
-    add("--source-domains", nargs="+", help="for domain adaptation or generalisation")
-    add("--target-domains", nargs="+", help="for domain adaptation or generalisation")
-    add("--transforms", nargs="+", help="names of the training transforms")
-    add("--config-file", default="", help="configuration of the trainer")
-    add("--dataset-config-file", default="", help="configuration of the dataset")
-    add("--trainer", default="", help="name of the trainer, e.g. MoPD")
-    add("--backbone", default="", help="CLIP: a name such as ViT-B/16, or a file")
-    add("--head", default="", help="name of the head")
-    add("--eval-only", action="store_true", help="test a trained model")
-    add("--model-dir", default="", help="with --eval-only: folder of the trained run")
-    add("--load-epoch", type=int, help="with --eval-only: epoch to load (default: the best one)")
-    add("--no-train", action="store_true", help="build everything, train nothing")
-    add("opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs")
-    return parser
-
-
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
     """Do what the command line does.
 
@@ -79,135 +34,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
         SystemExit: code 1 after a message on stderr, for mistakes of the user and for what the
             machine refuses; code 2 for unknown flags.
     """
-    args = build_parser().parse_args(argv)
-    try:
-        return run(args)
-    except EXPECTED_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
-def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    """As `main` for parsed arguments, with exceptions instead of exit codes.
-
-    Raises:
-        one of EXPECTED_ERRORS; a UserError where the memory of the GPU is too small.
-    """
-    try:
-        return _run(args)
-    except RuntimeError as error:
-        import torch  # has been loaded by whatever raised this
-
-        if not isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise UserError(
-            f"{error} A smaller DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE needs "
-            "less memory."
-        ) from error
-
-
-def _run(args: argparse.Namespace) -> dict[str, Any] | None:
-    """As `run`, with torch's own error where the memory of the GPU is too small."""
-    if not args.eval_only and (args.model_dir or args.load_epoch is not None):
-        raise UserError("--model-dir and --load-epoch are for --eval-only, which is not given")
-    cfg = setup_cfg(args)
-    if not args.eval_only:
-        refuse_test_only(cfg)
-    folder = RunFolder(cfg, args.eval_only)
-    folder.check()
-    checkpoint = checkpoint_digest(args.model_dir, args.load_epoch)
-    done = folder.find_results(checkpoint)
-    if done is not None:
-        folder.check_data(done)
-        print(f"Results exist already: {folder.results_path} ({_summary(done)})")
-        return done
-    log = folder.results_path.parent if args.eval_only else folder.path
-    with folder.lock(), setup_logger(log):
-        print(f"Setting fixed seed: {cfg.SEED}")
-        set_random_seed(cfg.SEED)
-        print(f"Configuration: {folder.path / 'config.yaml'} (hash {folder.hash})")
-        load("dassl.data.data_manager")  # before the clock starts
-        started = time.perf_counter() - folder.trained_seconds()
-        trainer = build_trainer(cfg)
-        if args.no_train:
-            return None
-        if args.eval_only:
-            trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        # not before: a mistake must not tie the folder to its settings
-        folder.claim(trainer.dm.dataset)
-        if args.eval_only:
-            trainer.test()
-        else:
-            trainer.train()
-        if not trainer.evaluator.results:
-            print("Not tested (TEST.NO_TEST): no results are written")
-            return None
-        total = time.perf_counter() - started
-        results = folder.write_results(_measure(trainer, args, folder, total))
-        print(f"Results: {folder.results_path} ({_summary(results)})")
-        return results
-
-
-def refuse_test_only(cfg: CfgNode) -> None:
-    """Refuse to train on a dataset that is only there to be tested on.
-
-    Raises:
-        UserError: saying what to do instead.
-    """
-    learns = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", True)
-    if learns and getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "test_only", False):
-        raise UserError(
-            f"{cfg.DATASET.NAME} is only for testing, nothing is trained on it: train on another "
-            "dataset and test here with --eval-only --model-dir RUN, as the protocols xd and dg do"
-        )
-
-
-def _measure(
-    trainer: Any, args: argparse.Namespace, folder: RunFolder, total: float
-) -> dict[str, Any]:
-    """What a job measured, for results.json; `total` is its seconds, earlier sittings included."""
-    evaluator = trainer.evaluator
-    learned = bool(trainer.get_model_names())
-    # a trainer that is not ours may not say which epoch it has loaded
-    loaded = getattr(trainer, "loaded_epoch", None) or args.load_epoch
-    best = not args.eval_only and folder.cfg.TEST.FINAL_MODEL == "best_val"
-    epoch = (loaded if args.eval_only or best else trainer.max_epoch) if learned else 0
-    model_dir = args.model_dir if args.eval_only else str(folder.path)
-    tested = args.load_epoch if args.eval_only else None if best else trainer.max_epoch
-    source = folder.cfg.DATASET.SOURCE or dataset_label(folder.cfg)
-    return {
-        "source": source if learned else None,
-        "data": folder.digest(trainer.dm.dataset.test),
-        "num_classes": trainer.num_classes,
-        "epoch": epoch,
-        "checkpoint": checkpoint_digest(model_dir, tested) if learned else None,
-        "accuracy": evaluator.results["accuracy"],
-        "macro_f1": evaluator.results["macro_f1"],
-        "total": evaluator.total,
-        "correct": evaluator.correct,
-        "seconds": {"train": round(folder.trained_seconds(), 3), "total": round(total, 3)},
-        "memory": peak_memory(trainer.device),
-        "device": device_name(trainer.device),
-    }
-
-
-def _summary(results: dict[str, Any]) -> str:
-    return (
-        f"{results['trainer']} on {results['dataset']}, {results['classes']} classes, "
-        f"seed {results['seed']}: {results['accuracy']:.2f}%"
-    )
-
-
-def command_line(call: Callable[[], Any]) -> None:
-    """Run a `main` as a program: Ctrl-C ends it with one line and exit code 130."""
-    # before torch is loaded: waiting threads that spin make a busy machine many times slower
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    try:
-        call()
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues where it was", file=sys.stderr)
-        raise SystemExit(130) from None
+    return run(build_parser(__doc__).parse_args(argv))
 
 
 if __name__ == "__main__":
-    command_line(main)
+    command.run(main)

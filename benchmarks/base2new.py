@@ -26,9 +26,10 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks import job, measure
+from runs import command
 from runs.config import REPOSITORY
-from runs.folder import read_results
 from runs.jobs import Job
+from runs.results import read_results
 
 WAYS: dict[str, tuple[str, ...]] = {
     "plain": (),
@@ -157,9 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.base2new")
     add_arguments(parser)
     least = "job of the second method faster with views than without, else exit with code 1"
     parser.add_argument("--at-least", type=float, default=0.0, help=least)

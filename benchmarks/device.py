@@ -24,6 +24,7 @@ from tabulate import tabulate
 from benchmarks import base2new, flops, measure, text_side, training_step
 from benchmarks.images import SIZE, write_folder
 from benchmarks.reference import SIZES, plain_clip
+from runs import command
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
 
@@ -146,9 +147,7 @@ class Report:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.device")
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     add("--small", action="store_true", help="a small CLIP and few small images")

@@ -21,6 +21,7 @@ from tabulate import tabulate
 
 from benchmarks import job, measure
 from benchmarks.stages import TEST
+from runs import command
 from runs.config import REPOSITORY
 from runs.jobs import Job
 
@@ -68,9 +69,7 @@ def check_results(rounds: Sequence[dict[str, dict[str, Any]]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.evaluation")
     add = parser.add_argument
     add("--trainer", default="CoOp", help="a method that learns")
     add("--dataset", default="shapes", help="as for tools.protocol")

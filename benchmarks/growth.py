@@ -12,7 +12,6 @@ augmentation of the ViT-B/16 configurations and without the image tower.
 
 from __future__ import annotations
 
-import argparse
 import io
 import math
 import tempfile
@@ -28,13 +27,13 @@ import torch
 import yaml
 from tabulate import tabulate
 
-import train
 from benchmarks import measure
 from benchmarks.images import SIZE, write_folder
 from benchmarks.text_side import class_names
 from benchmarks.training_step import Step
 from dassl.data import DataManager
-from runs.jobs import CONFIGS
+from runs import command
+from runs.config import CONFIGS, build_parser, setup_cfg
 
 MIB = 2**20
 USUAL = {"H": 12, "K": 3, "C": 50, "B": 32}
@@ -108,7 +107,7 @@ def loader(folder: Path, memory: int, image_size: int) -> Any:
     words += ["INPUT.SIZE", f"({image_size}, {image_size})", "DATALOADER.NUM_WORKERS", "0"]
     words += ["DATALOADER.MEMORY_MB", str(memory), "VERBOSE", "False"]
     with redirect_stdout(io.StringIO()):
-        cfg = train.setup_cfg(train.build_parser().parse_args(words))
+        cfg = setup_cfg(build_parser().parse_args(words))
         return DataManager(cfg).train_loader_x
 
 
@@ -141,9 +140,7 @@ def data_table(counts: Sequence[int], runs: int, pixels: tuple[int, int], image_
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.growth")
     add = parser.add_argument
     add("--teachers", type=int, nargs="+", default=[12, 36, 200], help="H")
     add("--picked", type=int, nargs="+", default=[1, 3, 12], help="K")

@@ -9,7 +9,6 @@ images decoded in every epoch, loader workers started in every epoch, nothing ke
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import torch
 import train
 from benchmarks import measure
 from benchmarks.stages import IMPORT, Stages
+from runs import command
 from tools import protocol
 
 if TYPE_CHECKING:
@@ -111,9 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     and with what ran inside it), images and texts (work of the towers, see `Stages`).
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.job")
     parser.add_argument("--plain", action="store_true", help="the plain way")
     parser.add_argument("kind", choices=("train", "protocol"))
     at = words.index("--plain") + 2 if "--plain" in words[:1] else 1

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from runs.config import REPOSITORY
-from runs.folder import process_peak
+from runs.machine import process_peak
 
 GIB = 2**30
 # most that ours and the plain way may differ, relative norms: of features, of gradients

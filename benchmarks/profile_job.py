@@ -23,6 +23,7 @@ from tabulate import tabulate
 
 from benchmarks import flops, job, measure
 from benchmarks.stages import STAGES
+from runs import command
 from trainers.backbones.clip_model import load_clip
 from trainers.backbones.precision import resolve_precision
 
@@ -74,9 +75,7 @@ def profile(words: Sequence[str], plain: bool = False) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.profile_job")
     parser.add_argument("--plain", action="store_true", help="the plain way")
     parser.add_argument("words", nargs=argparse.REMAINDER, help="as for tools.protocol")
     plain = "--plain" in words[: words.index("--") if "--" in words else None]

@@ -15,10 +15,10 @@ from unittest.mock import patch
 import torch
 from torch.utils.data import dataloader
 
-import train
 from benchmarks.measure import synchronize
 from dassl.data import data_manager
 from dassl.engine.base import TrainerBase
+from runs import run
 from trainers.backbones import clip_model, text_tower
 
 IMPORT = "start, import"
@@ -112,8 +112,8 @@ class Stages:
                 wrap(towers, "encode_templates", "hard prompts")
                 wrap(towers, "encode_prompts", "text tower, forward")
                 wrap(towers, "encode_image", "image tower")
-            build = self.timed("build the trainer", train.build_trainer)
-            stack.enter_context(patch.object(train, "build_trainer", self._watched(build)))
+            build = self.timed("build the trainer", run.build_trainer)
+            stack.enter_context(patch.object(run, "build_trainer", self._watched(build)))
             counting = self._counting(text_tower.TextTower.forward)
             stack.enter_context(patch.object(text_tower.TextTower, "forward", counting))
             stack.enter_context(patch.object(builtins, "__import__", self._importing()))

@@ -11,7 +11,6 @@ other work on the machine disturbs little; ways are timed in turn.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from tabulate import tabulate
 from torch import nn
 
 from benchmarks.reference import SIZES, plain_clip
+from runs import command
 from runs.config import REPOSITORY
 from trainers.backbones.clip_model import FrozenCLIP, load_clip
 from trainers.backbones.precision import resolve_precision
@@ -55,10 +55,10 @@ def process_seconds(*words: str) -> float:
 def starts(runs: int) -> list[list[str]]:
     """A row for each command: its seconds, those of the imports, how many times faster."""
     rows = []
-    for command in COMMANDS:
-        words = ("-m", *command.split())
+    for line in COMMANDS:
+        words = ("-m", *line.split())
         pairs = [(process_seconds(*IMPORTS), process_seconds(*words)) for _ in range(runs)]
-        rows.append([f"python -m {command}", *shown(pairs)])
+        rows.append([f"python -m {line}", *shown(pairs)])
     return rows
 
 
@@ -135,9 +135,7 @@ def shown(pairs: Sequence[tuple[float, float]]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.start")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args(argv)

@@ -14,7 +14,6 @@ then not measured; what it keeps is a lower bound of it.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,6 +27,7 @@ from torch import Tensor
 from benchmarks import measure
 from benchmarks.measure import GIB, TOLERANCE
 from benchmarks.reference import SIZES, plain_clip, plain_text_features
+from runs import command
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
 from trainers.prompts.learner import PromptLearner
@@ -188,9 +188,7 @@ def tables(rows: Sequence[dict[str, Any]], style: str = "simple") -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.text_side")
     add = parser.add_argument
     add("--classes", type=int, nargs="+", default=[50])
     add("--context", type=int, default=4, help="context tokens")

@@ -13,7 +13,6 @@ part of a step.
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -27,16 +26,15 @@ import torch.nn.functional as F
 from tabulate import tabulate
 from torch import Tensor
 
-import train
 from benchmarks import measure
 from benchmarks.measure import GIB, TOLERANCE
 from benchmarks.reference import SIZES, PlainCLIP, plain_clip
 from benchmarks.text_side import TextSide, class_names
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.base import TrainerBase
-from runs.config import default_cfg
-from runs.folder import process_peak
-from runs.jobs import CONFIGS
+from runs import command
+from runs.config import CONFIGS, build_parser, default_cfg, setup_cfg
+from runs.machine import process_peak
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
 
@@ -73,7 +71,7 @@ def bare_trainer(method: str, clip: FrozenCLIP, names: list[str], *pairs: str) -
 
 
 def _build(method: str, clip: FrozenCLIP, names: list[str], words: list[str]) -> Any:
-    cfg = train.setup_cfg(train.build_parser().parse_args(words))
+    cfg = setup_cfg(build_parser().parse_args(words))
     kind = TRAINER_REGISTRY.get(method)
     trainer = kind.__new__(kind)
     TrainerBase.__init__(trainer)
@@ -189,9 +187,7 @@ def table(rows: Sequence[dict[str, Any]], style: str = "simple") -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "benchmarks.training_step")
     add = parser.add_argument
     methods = learning_methods()
     add("--methods", nargs="+", choices=methods, default=methods, metavar="METHOD")

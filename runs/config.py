@@ -9,12 +9,10 @@ settings for the dataset of its training.
 from __future__ import annotations
 
 import argparse
-import ast
-from difflib import get_close_matches
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 import datasets  # noqa: F401 - registers the datasets
@@ -25,10 +23,13 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.lazy import load
 from dassl.utils import UserError
 from datasets.own import run_name, split_name
-from runs.upstream_keys import check_given, published
+from runs import command
+from runs.merging import flatten, merge, merge_file, read_yaml
+from runs.upstream_keys import check_given
+from trainers.errors import closest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PER_DATASET = "PER_DATASET"  # key of a trainer file: a table of settings by dataset
+CONFIGS = REPOSITORY / "configs"
 # flag of the command line -> key of the configuration
 FLAGS = {
     "root": "DATASET.ROOT",
@@ -41,6 +42,30 @@ FLAGS = {
     "backbone": "MODEL.BACKBONE.NAME",
     "head": "MODEL.HEAD.NAME",
 }
+
+
+def build_parser(description: str | None = None) -> argparse.ArgumentParser:
+    """The flags of CoOp's train.py; settings follow as KEY VALUE pairs."""
+    parser = command.parser(description)
+    add = parser.add_argument
+    add("--root", default="", help="folder of the datasets")
+    add("--output-dir", default="", help="folder of the run")
+    add("--resume", default="", help="folder of a run to continue from (default: --output-dir)")
+    add("--seed", type=int, default=-1, help="0 or more; negative: not seeded")
+    add("--source-domains", nargs="+", help="for domain adaptation or generalisation")
+    add("--target-domains", nargs="+", help="for domain adaptation or generalisation")
+    add("--transforms", nargs="+", help="names of the training transforms")
+    add("--config-file", default="", help="configuration of the trainer")
+    add("--dataset-config-file", default="", help="configuration of the dataset")
+    add("--trainer", default="", help="name of the trainer, e.g. MoPD")
+    add("--backbone", default="", help="CLIP: a name such as ViT-B/16, or a file")
+    add("--head", default="", help="name of the head")
+    add("--eval-only", action="store_true", help="test a trained model")
+    add("--model-dir", default="", help="with --eval-only: folder of the trained run")
+    add("--load-epoch", type=int, help="with --eval-only: epoch to load (default: the best one)")
+    add("--no-train", action="store_true", help="build everything, train nothing")
+    add("opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs")
+    return parser
 
 
 def default_cfg() -> CfgNode:
@@ -85,24 +110,25 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     given: dict[str, str] = {}  # key -> who has set it last
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            _merge_file(cfg, Path(path), source or dict(pairs).get("DATASET.NAME"), given)
+            merge_file(cfg, Path(path), source or dict(pairs).get("DATASET.NAME"), given)
     for flag, key in FLAGS.items():
         if getattr(args, flag):
-            _merge(cfg, key, getattr(args, flag), f"--{flag.replace('_', '-')}", given)
+            merge(cfg, key, getattr(args, flag), f"--{flag.replace('_', '-')}", given)
     if args.seed is not None and args.seed >= 0:  # 0 is a seed like any other
         cfg.SEED = args.seed
     for key, value in pairs:
         if key.startswith("-"):
             raise UserError(f"flags come before KEY VALUE pairs, but {key} comes after them")
-        _merge(cfg, key, value, "command line", given)
+        merge(cfg, key, value, "command line", given)
     if not cfg.DATASET.ROOT:
         cfg.DATASET.ROOT = str(REPOSITORY / "data")
     own = split_name(cfg.DATASET.NAME)
     if own:
         cfg.DATASET.NAME, cfg.DATASET.PATH = own
     cfg.DATASET.SOURCE = "" if source == dataset_label(cfg) else source
-    check_name(cfg.TRAINER.NAME, methods(), "trainer", "--trainer")
-    check_name(cfg.DATASET.NAME, DATASET_REGISTRY, "dataset", "--dataset-config-file")
+    check_name(cfg.TRAINER.NAME, sorted(methods().registered_names()), "trainer", "--trainer")
+    names = sorted(DATASET_REGISTRY.registered_names())
+    check_name(cfg.DATASET.NAME, names, "dataset", "--dataset-config-file")
     check_given(given, flatten(cfg), cfg.TRAINER.NAME)
     _check_ranges(cfg)
     cfg.freeze()
@@ -136,35 +162,7 @@ def check_setting(key: str, value: str, source: str) -> None:
     Raises:
         UserError: unknown key, with the closest right one, or a value of another type.
     """
-    _merge(default_cfg(), key, value, source, {})
-
-
-def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
-    """All settings as {"A.B": value}."""
-    flat: dict[str, Any] = {}
-    for key, value in cfg.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, CfgNode):
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[name] = value
-    return flat
-
-
-def read_yaml(path: Path) -> Any:
-    """Content of a YAML file.
-
-    Raises:
-        UserError: no such file, or broken YAML (with line and column).
-    """
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        found = f"; {path.parent} has: {', '.join(near)}" if near else ""
-        raise UserError(f"no such configuration file: {path}{found}")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    merge(default_cfg(), key, value, source, {})
 
 
 def _label(name: str, path: str) -> str:
@@ -197,82 +195,6 @@ def _trained_on(args: argparse.Namespace, given: str) -> str:
     return found
 
 
-def _merge_file(cfg: CfgNode, path: Path, dataset: str | None, given: dict[str, str]) -> None:
-    """Merge a file and, if it names a table of settings by dataset, those of the dataset."""
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected settings as KEY: VALUE, found {content!r}")
-    table_name = content.pop(PER_DATASET, None)
-    _merge_tree(cfg, content, str(path), given)
-    if table_name is None:
-        return
-    table_path = path.with_name(str(table_name))
-    table = read_yaml(table_path)
-    name = dataset or cfg.DATASET.NAME
-    settings = table.get(name) if isinstance(table, dict) else None
-    if isinstance(settings, dict):
-        _merge_tree(cfg, settings, f"{table_path}, {name}", given)
-        print(f"Settings for {name} from {table_path}: {settings}")
-
-
-def _merge_tree(
-    cfg: CfgNode, tree: dict, source: str, given: dict[str, str], prefix: str = ""
-) -> None:
-    """Merge nested settings of a file, key by key."""
-    known = flatten(cfg)
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in known:
-            upstream = [published(f"{name}.{leaf}") for leaf in value]
-            if not any(k.startswith(f"{name}.") for k in known) and not any(upstream):
-                raise UserError(f'{source}: unknown section "{name}"{_near(f"{name}.", known)}')
-            _merge_tree(cfg, value, source, given, f"{name}.")
-        else:
-            _merge(cfg, name, value, source, given)
-
-
-def _merge(cfg: CfgNode, key: str, value: Any, source: str, given: dict[str, str]) -> None:
-    """Set one existing key, with the type of its default, and note who has given it."""
-    known = flatten(cfg)
-    if key not in known and not published(key):
-        raise UserError(f'{source}: unknown key "{key}"{_near(key, known)}')
-    given[key] = source
-    if key not in known:  # told below, with all others of its kind
-        return
-    default = known[key]
-    try:
-        cfg.merge_from_list([key, _coerce(key, value, default)])
-    except ValueError as error:
-        raise UserError(
-            f"{source}: {key} is {value!r}, expected {_kind(default)} such as {default!r}"
-        ) from error
-
-
-def _coerce(key: str, value: Any, default: Any) -> Any:
-    """What yacs takes: whole numbers for decimal ones, and CTX_INIT as words or a bool."""
-    if isinstance(default, str) and isinstance(value, str):
-        # a path or name is not an expression: "1e3" stays a string, but True is CTX_INIT's bool
-        if not (key.endswith(".CTX_INIT") and value.lower() in ("true", "false")):
-            return repr(value)
-        value = value.lower() == "true"
-    if key.endswith(".CTX_INIT") and isinstance(value, bool):
-        from trainers.prompts.learner import DEFAULT_WORDS  # needs torch
-
-        return repr((default or DEFAULT_WORDS) if value else "")
-    if isinstance(default, float):
-        decoded = _literal(value)
-        if isinstance(decoded, int) and not isinstance(decoded, bool):
-            return float(decoded)
-    return value
-
-
-def _literal(value: Any) -> Any:
-    try:
-        return ast.literal_eval(value) if isinstance(value, str) else value
-    except (ValueError, SyntaxError):
-        return value
-
-
 def _check_ranges(cfg: CfgNode) -> None:
     """Refuse numbers with which training cannot work."""
     least = {
@@ -292,29 +214,17 @@ def _check_ranges(cfg: CfgNode) -> None:
         raise UserError(f"INPUT.PIXEL_STD is {cfg.INPUT.PIXEL_STD}, expected numbers above 0")
 
 
-def check_name(name: str, registry: Any, what: str, flag: str) -> None:
-    """Refuse a name that is not registered, with the closest one and all that are.
+def check_name(name: str, known: Iterable[str], what: str, flag: str = "") -> None:
+    """Refuse a name that is not among the known ones, with the closest one and all that are.
 
     Raises:
         UserError: as said.
     """
-    names = sorted(registry.registered_names())
-    if name not in names:
-        found = f'there is no {what} "{name}"' if name else f"no {what} is given ({flag})"
-        near = get_close_matches(name, names, n=1, cutoff=0.3)
-        hint = f', do you mean "{near[0]}"?' if near else ""
-        raise UserError(f"{found}{hint or '.'} Known: {', '.join(names)}")
-
-
-def _near(key: str, known: dict[str, Any]) -> str:
-    """A suggestion for a key that does not exist."""
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    if not near:  # the right leaf in a wrong section
-        leaf = key.rpartition(".")[2]
-        near = [k for k in known if k.rpartition(".")[2] == leaf][:1]
-    return f', do you mean "{near[0]}"?' if near else ""
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    known = list(known)
+    if name not in known:
+        found = (
+            f'there is no {what} "{name}"' if name or not flag else f"no {what} is given ({flag})"
+        )
+        near = closest(name, known, cutoff=0.3)
+        hint = f', do you mean "{near}"?' if near else "."
+        raise UserError(f"{found}{hint} Known: {', '.join(known)}")

@@ -13,24 +13,21 @@ import json
 import os
 import platform
 import random
-import resource
-import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from yacs.config import CfgNode
 
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError, atomic_open, mkdir_if_missing
-from runs.config import dataset_label, flatten
-
-if TYPE_CHECKING:
-    import torch
+from dassl.utils import UserError, mkdir_if_missing
+from runs.config import dataset_label
+from runs.merging import flatten
+from runs.results import read_results, write_atomically
 
 # settings that change neither weights nor accuracies: where and how verbose
 NEUTRAL_KEYS = (
@@ -293,75 +290,3 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise UserError(f"{path} cannot be read; use another --output-dir")
     return found
-
-
-def read_results(path: Path) -> dict[str, Any] | None:
-    """Content of a results.json, or None where there is none.
-
-    Raises:
-        UserError: the file is damaged, or not one of ours.
-    """
-    if not path.is_file():
-        return None
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} is damaged ({error}): move it away and run the command again"
-        ) from error
-    needed = {"dataset", "trainer", "classes", "shots", "seed", "accuracy", "epoch", "checkpoint"}
-    if not isinstance(results, dict) or not needed <= results.keys():
-        raise UserError(f"{path} is not the results of a run: move it away")
-    return results
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is complete or absent.
-
-    Raises:
-        UserError: the folder cannot be created or written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_open(path) as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose another --output-dir (OUTPUT)"
-        ) from error
-
-
-def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """The most memory that was in use since the process began, in GiB, for the results.
-
-    Returns:
-        process_gib: resident memory of this process, without workers of its loaders; device_gib:
-        what torch has allocated on the GPU, None on a CPU.
-    """
-    import torch  # slow to import, and most callers of this module need none
-
-    on_gpu = device.type == "cuda"
-    allocated = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
-    return {
-        "process_gib": round(process_peak() / 2**30, 3),
-        "device_gib": None if allocated is None else round(allocated, 3),
-    }
-
-
-def process_peak() -> int:
-    """The most memory that this process had in use, in bytes."""
-    with suppress(OSError):  # not there on macOS
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    # on Linux this would count what the process that started this one had in use
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def device_name(device: torch.device) -> str:
-    """Name of the device, for the results."""
-    import torch  # slow to import, and most callers of this module need none
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

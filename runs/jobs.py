@@ -1,4 +1,4 @@
-"""What a protocol is, and a job: one method on one dataset with one seed in one protocol.
+"""A job: one method on one dataset with one seed in one protocol.
 
 Folder of a job: `<output>/<protocol>/<dataset>/<trainer>/<config>[-<tag>]/shots_<n>/seed<s>/`; a
 test on another dataset has the folder `<dataset>/` in it.
@@ -7,8 +7,6 @@ test on another dataset has the folder `<dataset>/` in it.
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,60 +16,10 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
 from datasets.errors import DatasetError
 from datasets.own import run_name, split_name
-from runs.config import REPOSITORY, check_name, dataset_cfg, methods, read_yaml
-from runs.folder import read_results
-
-CONFIGS = REPOSITORY / "configs"
-# settings that an argument of the protocol gives
-OWNED = {
-    "SEED": "give it as SEED (--seed)",
-    "OUTPUT_DIR": "use OUTPUT (--output) and TAG (--tag)",
-    "PROTOCOL": "it is the name of the script",
-    "CONFIG_LABEL": "it follows from CONFIG (--config) and TAG (--tag)",
-    "TRAINER.NAME": "it follows from the script (--trainer)",
-    "DATASET.NAME": "give it as DATASET (--dataset)",
-    "DATASET.PATH": "give the dataset as folder:PATH or csv:PATH",
-    "DATASET.SOURCE": "it is DATASET (--dataset)",
-    "DATASET.ROOT": "use DATA (--data)",
-    "DATASET.NUM_SHOTS": "give it as SHOTS (--shots)",
-    "DATASET.SUBSAMPLE_CLASSES": "it tests {classes} classes",
-    "TEST.NO_TEST": "it tests at the end",
-}
-# datasets for the small CLIP that comes with the repository
-EMBEDDED = ("shapes", "digits", "shapes_blurred", "shapes_negative")
-PAPER_DATASETS = (
-    *("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),
-    *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
-)
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is trained and what is tested.
-
-    Attributes:
-        classes: the class subsets of the training dataset that are tested; trained is the first.
-        shots: the usual numbers of training images per class.
-        targets: other datasets that are tested, by training dataset; None: there are none.
-    """
-
-    classes: tuple[str, ...]
-    shots: tuple[int, ...] = (16,)
-    targets: Mapping[str, tuple[str, ...]] | None = None
-
-
-PROTOCOLS = {
-    "base2new": Protocol(("base", "new")),
-    "fewshot": Protocol(("all",), shots=(1, 2, 4, 8, 16)),
-    "xd": Protocol(("all",), targets={"imagenet": PAPER_DATASETS[1:], "shapes": ("digits",)}),
-    "dg": Protocol(
-        ("all",),
-        targets={
-            "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
-            "shapes": ("shapes_blurred", "shapes_negative"),
-        },
-    ),
-}
+from runs.config import CONFIGS, check_name, dataset_cfg, methods
+from runs.merging import read_yaml
+from runs.protocols import EMBEDDED, PROTOCOLS, check_tag, refuse_owned
+from runs.results import readable_results
 
 
 @dataclass(frozen=True)
@@ -151,22 +99,15 @@ class Job:
 
     def done(self) -> bool:
         """Whether all results are there and can be read."""
-        try:
-            return all(read_results(evaluation.results) for evaluation in self.evaluations())
-        except (ValueError, OSError):
-            return False
+        return all(readable_results(evaluation.results) for evaluation in self.evaluations())
 
     def found(self) -> list[dict[str, Any]]:
         """The results that are there, each with its folder as "run"."""
-        found = []
-        for evaluation in self.evaluations():
-            try:
-                results = read_results(evaluation.results)
-            except (ValueError, OSError):  # damaged: not done, and the run says so
-                continue
-            if results:
-                found.append({**results, "run": evaluation.folder})
-        return found
+        return [
+            {**results, "run": evaluation.folder}
+            for evaluation in self.evaluations()
+            if (results := readable_results(evaluation.results))
+        ]
 
     def arguments(self, evaluation: Evaluation, source: str = "") -> list[str]:
         """Arguments of train.py, without what says train or test.
@@ -219,7 +160,7 @@ class Job:
         check_tag(self.tag)
         self._check_targets()
         self.config_file()
-        check_name(self.trainer, methods(), "trainer", "--trainer")
+        check_name(self.trainer, sorted(methods().registered_names()), "trainer")
 
     def _check_targets(self) -> None:
         """Refuse no target, the source as its own target, and one twice."""
@@ -285,24 +226,3 @@ def dataset_problem(dataset: str, data: Path) -> str:
 def dataset_pairs(dataset: str) -> tuple[str, ...]:
     """The KEY VALUE pair of train.py for folder:PATH or csv:PATH."""
     return ("DATASET.NAME", dataset) if split_name(dataset) else ()
-
-
-def refuse_owned(key: str, protocol: str) -> None:
-    """Refuse a setting that the protocol itself sets.
-
-    Raises:
-        UserError: saying what to use instead.
-    """
-    if key in OWNED:
-        classes = " and ".join(PROTOCOLS[protocol].classes)
-        raise UserError(f"{key} is set by the protocol: {OWNED[key].format(classes=classes)}")
-
-
-def check_tag(tag: str) -> None:
-    """Refuse a tag that cannot be part of a folder's name.
-
-    Raises:
-        UserError: as said.
-    """
-    if not re.fullmatch(r"[\w.+=-]*", tag):
-        raise UserError(f'the tag is "{tag}", expected letters, digits and _ . + = - only')

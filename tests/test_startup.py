@@ -14,6 +14,7 @@ import dassl.engine
 import dassl.utils
 import train
 from benchmarks import start
+from runs import run
 from trainers.backbones.clip_model import load_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,7 +129,7 @@ def test_too_little_memory_on_the_gpu_is_told_without_traceback(job, monkeypatch
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(train, "build_trainer", full)
+    monkeypatch.setattr(run, "build_trainer", full)
     message = refused(job("CoOp"))
     assert message == (
         "CUDA out of memory. Tried to allocate 2.00 GiB. A smaller DATALOADER.TRAIN_X.BATCH_SIZE "
@@ -140,7 +141,7 @@ def test_an_error_of_ours_keeps_its_traceback(job, monkeypatch):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(train, "build_trainer", broken)
+    monkeypatch.setattr(run, "build_trainer", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         train.main(job("CoOp"))
 

@@ -14,7 +14,8 @@ import yaml
 
 import train
 from dassl.engine import SimpleTrainer
-from runs.folder import peak_memory
+from runs.config import build_parser, setup_cfg
+from runs.machine import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -202,7 +203,7 @@ def test_time_counts_all_sittings(job, tmp_path, monkeypatch):
 
 def test_seed_zero_is_a_seed(job):
     arguments = job("CoOp", "--seed", "0")
-    assert train.setup_cfg(train.build_parser().parse_args(arguments)).SEED == 0
+    assert setup_cfg(build_parser().parse_args(arguments)).SEED == 0
 
 
 def test_same_seed_same_result_other_seed_other_shots(job, tmp_path):

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from runs import command
 from trainers.features.cache import KINDS, Entry, FeatureCache, cache_folder
 
 DAY = 24 * 3600.0
@@ -25,19 +26,15 @@ DAY = 24 * 3600.0
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this tool."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.cache",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser(__doc__, "tools.cache")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in {"list": "what is kept", "clear": "remove it"}.items():
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--dir", default="", help="the folder, as CACHE.DIR")
-        command.add_argument("--kind", choices=sorted(KINDS), help="only these")
+        action = commands.add_parser(name, help=text)
+        action.add_argument("--dir", default="", help="the folder, as CACHE.DIR")
+        action.add_argument("--kind", choices=sorted(KINDS), help="only these")
         if name == "clear":
             days = "only what was not used for so many days"
-            command.add_argument("--unused-for", type=float, default=0.0, metavar="DAYS", help=days)
+            action.add_argument("--unused-for", type=float, default=0.0, metavar="DAYS", help=days)
     return parser
 
 
@@ -88,4 +85,4 @@ def _ago(moment: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

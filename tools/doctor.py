@@ -13,7 +13,6 @@ import contextlib
 import io
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,11 +31,12 @@ from datasets.errors import DatasetError
 from datasets.own import split_name
 from datasets.reader import Reader
 from datasets.splits import PARTS
-from runs.config import REPOSITORY, dataset_cfg, read_yaml
+from runs import command
+from runs.config import REPOSITORY, dataset_cfg
+from runs.merging import read_yaml
 from tools.data.place import Place, prepare_command
 from tools.data.sources import SOURCES
 from tools.prepare_data import resolve_names
-from train import command_line
 
 CONFIGS = REPOSITORY / "configs" / "datasets"
 SHOWN = 5  # of many problems of one kind
@@ -341,11 +341,7 @@ def _decode_count(text: str) -> int | None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this tool."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.doctor",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser(__doc__, "tools.doctor")
     add = parser.add_argument
     add("datasets", nargs="*", metavar="DATASET", help="a name, folder:PATH or csv:PATH")
     add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
@@ -359,6 +355,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Check what the command line names, and print what is wrong and how to fix it.
 
@@ -367,30 +364,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
     data = args.data.expanduser()
-    try:
-        if data.is_file():
-            raise UserError(f"--data {data} is a file, expected the folder of the datasets")
-        own = [name for name in args.datasets if ":" in name]
-        names = [name for name in args.datasets if ":" not in name]
-        known = list(known_datasets())
-        names = resolve_names(names, known) if args.datasets else known
-        reports = [check(name, data, args.decode) for name in (*names, *own)]
-        shown = show(reports)
-        if shown:
-            print(shown)
-        absent = [report.name for report in reports if not report.present]
-        if absent:
-            gap = "\n" if shown else ""
-            print(f"{gap}not in {data}: {', '.join(absent)}")
-            wanted = [name for name in absent if name in SOURCES]
-            if args.datasets and wanted:
-                print(f"  fix: {prepare_command(' '.join(wanted), data)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    if data.is_file():
+        raise UserError(f"--data {data} is a file, expected the folder of the datasets")
+    own = [name for name in args.datasets if ":" in name]
+    names = [name for name in args.datasets if ":" not in name]
+    known = list(known_datasets())
+    names = resolve_names(names, known) if args.datasets else known
+    reports = [check(name, data, args.decode) for name in (*names, *own)]
+    shown = show(reports)
+    if shown:
+        print(shown)
+    absent = [report.name for report in reports if not report.present]
+    if absent:
+        gap = "\n" if shown else ""
+        print(f"{gap}not in {data}: {', '.join(absent)}")
+        wanted = [name for name in absent if name in SOURCES]
+        if args.datasets and wanted:
+            print(f"  fix: {prepare_command(' '.join(wanted), data)}")
     if any(r.state == "wrong" or (args.datasets and not r.present) for r in reports):
         raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    command_line(main)
+    command.run(main)

@@ -5,7 +5,6 @@ python -m tools.measure_embedded
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from dassl.data.datasets import build_dataset
 from dassl.data.transforms import build_transform
 from datasets.shapes import split_scenes
 from datasets.world.render import STYLES
+from runs import command
 from runs.config import REPOSITORY, default_cfg
 from trainers.backbones.clip_model import FrozenCLIP, load_clip
 from trainers.backbones.precision import resolve_precision
@@ -124,7 +124,7 @@ def report(found: dict[Any, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m tools.measure_embedded", description=__doc__)
+    parser = command.parser(__doc__, "tools.measure_embedded")
     parser.add_argument("--data", type=Path, default=REPOSITORY / "data")
     parser.add_argument("--weights", default="assets/shapes_clip.pt")
     args = parser.parse_args(argv)
@@ -132,4 +132,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dassl.utils import UserError
+from runs import command
+from runs.results import collect
 from tools.results.curves import KNOBS, Curve, Knob, baseline_of, curves, gains
 from tools.results.published import paper_order
 from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
 from tools.results.summary_tables import shown_datasets
-from tools.tables import collect
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do not need it
     from matplotlib.axes import Axes
@@ -228,11 +228,7 @@ def _save(figure: Figure, out: Path, name: str) -> list[Path]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this tool."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.plots",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser(__doc__, "tools.plots")
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="DIR", help="e.g. output/base2new")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
@@ -267,6 +263,7 @@ def make(args: argparse.Namespace) -> list[Path]:
     return files
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Write plots of folders of runs and print the names of the files.
 
@@ -274,13 +271,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: code 1 after a message on stderr.
     """
     args = build_parser().parse_args(argv)
-    try:
-        for path in make(args):
-            print(path)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    for path in make(args):
+        print(path)
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

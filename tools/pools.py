@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from runs import command
 from trainers.backbones.tokens import fill
 from trainers.errors import MethodError
 from trainers.prompts.pool import POOLS, load_pool, pool_description, pool_sections
@@ -21,11 +22,7 @@ from trainers.prompts.pool import POOLS, load_pool, pool_description, pool_secti
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this tool."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.pools",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser(__doc__, "tools.pools")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the shipped pools")
     show = commands.add_parser("show", help="print the templates of a pool for one dataset")
@@ -82,4 +79,4 @@ def _checked(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(lambda: sys.exit(main()))

@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
 
@@ -24,12 +22,12 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from dassl.utils import UserError
-from runs.config import REPOSITORY
+from runs import command
+from runs.config import REPOSITORY, check_name
 from tools.data.download import check_space, in_bytes
 from tools.data.parts import Part, Source
 from tools.data.place import DOWNLOADS, Place, describe
 from tools.data.sources import SOURCES
-from train import command_line
 
 # the embedded world makes itself
 MADE = ("shapes", "shapes_blurred", "shapes_negative", "digits")
@@ -176,21 +174,15 @@ def resolve_names(names: Sequence[str], known: Sequence[str]) -> list[str]:
     """
     wanted: list[str] = []
     for name in names:
-        if name != "all" and name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.3)
-            hint = f', do you mean "{near[0]}"?' if near else "."
-            raise UserError(f'there is no dataset "{name}"{hint} Known: {", ".join(known)}')
+        if name != "all":
+            check_name(name, known, "dataset")
         wanted += known if name == "all" else [name]
     return list(dict.fromkeys(wanted))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this tool."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.prepare_data",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser(__doc__, "tools.prepare_data")
     add = parser.add_argument
     add("datasets", nargs="*", metavar="DATASET", help="names as in --list, or all")
     add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
@@ -230,6 +222,7 @@ def run(datasets: Sequence[str], data: Path, dry_run: bool = False, repair: bool
         print(f"Complete. To check it: python -m tools.doctor {names} --data {quote(str(data))}")
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Do what the command line says.
 
@@ -241,15 +234,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.datasets and not args.list:
         parser.error("give names of datasets, or --list")
     data = args.data.expanduser()
-    try:
-        if args.list:
-            print(overview(data))
-        if args.datasets:
-            run(args.datasets, data, args.dry_run, args.repair)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    if args.list:
+        print(overview(data))
+    if args.datasets:
+        run(args.datasets, data, args.dry_run, args.repair)
 
 
 if __name__ == "__main__":
-    command_line(main)
+    command.run(main)

@@ -8,7 +8,6 @@ drawn from the same world as the dataset `shapes`, with other seeds.
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from datasets.world.render import COLOURS, OBJECTS, render
 from datasets.world.scenes import captions, draw_scenes
+from runs import command
 from runs.config import REPOSITORY
 from trainers.backbones.text_tower import Layout, TextTower
 
@@ -197,7 +197,7 @@ def save(model: nn.Module, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the pairs, train, write the weights."""
-    parser = argparse.ArgumentParser(prog="python -m tools.pretrain_embedded", description=__doc__)
+    parser = command.parser(__doc__, "tools.pretrain_embedded")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--late-steps", type=int, default=60, help="with the rare colour words")
     parser.add_argument("--batch", type=int, default=192)
@@ -217,4 +217,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

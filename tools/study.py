@@ -21,8 +21,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-import train
 from dassl.utils import UserError
+from runs import command
 from runs.config import REPOSITORY
 from tools import tables
 from tools.studies.file import Study, read_study
@@ -33,11 +33,7 @@ STATES = ("done", "running", "failed", "cut off", "to do")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this tool."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser(__doc__, "tools.study")
     commands = parser.add_subparsers(dest="command", required=True)
     texts = {
         "run": "run what is not done yet",
@@ -45,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
         "table": "show the results that are there",
     }
     for name, text in texts.items():
-        command = commands.add_parser(name, help=text)
-        add = command.add_argument
+        action = commands.add_parser(name, help=text)
+        add = action.add_argument
         add("file", type=Path, help="e.g. configs/studies/base2new.yaml")
         add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
         add("--output", type=Path, default=REPOSITORY / "output", help="folder of all runs")
@@ -55,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Do what the command line says.
 
@@ -64,21 +61,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     at = words.index("--") if "--" in words else len(words)
     args, options = build_parser().parse_args(words[:at]), words[at + 1 :]
-    try:
-        if options and args.command != "table":
-            raise UserError(f"{args.command} has no {' '.join(options)}: settings are in the file")
-        study = read_study(args.file, args.data, args.output)
-        if args.command == "run":
-            if args.jobs < 0:
-                raise UserError(f"--jobs is {args.jobs}, expected at least 1")
-            run(study, args.jobs)
-        elif args.command == "status":
-            print(status(study))
-        else:
-            table(study, options)
-    except train.EXPECTED_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    if options and args.command != "table":
+        raise UserError(f"{args.command} has no {' '.join(options)}: settings are in the file")
+    study = read_study(args.file, args.data, args.output)
+    if args.command == "run":
+        if args.jobs < 0:
+            raise UserError(f"--jobs is {args.jobs}, expected at least 1")
+        run(study, args.jobs)
+    elif args.command == "status":
+        print(status(study))
+    else:
+        table(study, options)
 
 
 def run(study: Study, jobs: int = 0) -> None:
@@ -157,4 +150,4 @@ def table(study: Study, options: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    train.command_line(main)
+    command.run(main)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from dassl.utils import UserError
-from runs.folder import read_results, write_atomically
+from runs import command
+from runs.results import collect, write_atomically
 from tools.results.published import check_wanted, choose, paper_order
 from tools.results.summary import TRANSFER, Test, harmonic_mean, read_tests, summarise
 from tools.results.summary_tables import summary_csv, summary_tables
@@ -29,70 +28,6 @@ RUN_COLUMNS = (
     *("protocol", "source", "dataset", "method", "config", "shots", "seed", "classes"),
     *("accuracy", "macro_f1", "correct", "total", "epoch", "seconds", "config_hash", "folder"),
 )
-# what a run writes under a key of results.json: types, and the same in words
-_EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
-    "accuracy": ((int, float), "a number from 0 to 100"),
-    **dict.fromkeys(("shots", "seed"), ((int,), "a whole number")),
-    **dict.fromkeys(("dataset", "trainer", "classes"), ((str,), "a text")),
-    **dict.fromkeys(
-        ("protocol", "source", "config", "config_hash", "checkpoint", "data"),
-        ((str, NoneType), "a text or null"),
-    ),
-    "seconds": ((dict,), "a table of numbers"),
-    "settings": ((dict, NoneType), "a table or null"),
-}
-
-
-def find_results(folder: Path) -> list[dict[str, Any]]:
-    """All results below a folder, each with its run's folder as "run".
-
-    Raises:
-        UserError: there are none, or a file is damaged or not one of ours.
-    """
-    results = []
-    for path in sorted(folder.rglob("results.json")):
-        try:
-            found = read_results(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read ({error}): move it away") from error
-        if found:
-            _check_values(path, found)
-            results.append({**found, "run": path.parent.parent})
-    if not results:
-        raise UserError(f"no results.json below {folder}: has a run finished there?")
-    return results
-
-
-def collect(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """As `find_results` for several folders; where they overlap, each file counts once."""
-    found: dict[tuple[Path, str], dict[str, Any]] = {}
-    for folder in folders:
-        for one in find_results(folder):
-            found.setdefault((one["run"].resolve(), one["classes"]), one)
-    return list(found.values())
-
-
-def _check_values(path: Path, found: Mapping[str, Any]) -> None:
-    """Refuse values that no run writes; keys that older files lack are checked where they are."""
-    for key, (kinds, expected) in _EXPECTED.items():
-        if key not in found:
-            continue
-        value = found[key]
-        sound = _is(value, kinds)
-        if key == "accuracy":
-            sound = sound and 0 <= value <= 100
-        elif key == "seconds":
-            sound = sound and all(_is(part, (int, float, NoneType)) for part in value.values())
-        if not sound:
-            raise UserError(
-                f"{path} is not the results of a run ({key} is {value!r}, expected {expected}): "
-                "move it away, and run the command again"
-            )
-
-
-def _is(value: object, kinds: tuple[type, ...]) -> bool:
-    """As isinstance, but true and false are no numbers."""
-    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def base2new_table(results: Iterable[Mapping[str, Any]]) -> str:
@@ -173,11 +108,7 @@ def runs_csv(results: Iterable[Mapping[str, Any]]) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this tool."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser(__doc__, "tools.tables")
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="DIR", help="e.g. output/base2new/shapes")
     add("--format", choices=FORMATS, default="text")
@@ -230,6 +161,7 @@ def _write(path: Path, text: str) -> None:
         raise UserError(f"cannot write {path}: {reason}; choose another file for --out") from error
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables of folders of runs, or write them to a file.
 
@@ -237,16 +169,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: code 1 after a message on stderr.
     """
     args = build_parser().parse_args(argv)
-    try:
-        text = make(args)
-        if args.out:
-            _write(args.out, text)
-        else:
-            print(text, end="")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    text = make(args)
+    if args.out:
+        _write(args.out, text)
+    else:
+        print(text, end="")
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -1,4 +1,7 @@
-"""The error that tells a user about a mistake in a method's settings."""
+"""What tells a user about a mistake in a method's settings."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class MethodError(ValueError):
@@ -7,3 +10,10 @@ class MethodError(ValueError):
     The message is complete: it says what is wrong, where, and what to write instead.
     It is shown without a traceback.
     """
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The known name that is most like a misspelt one, whatever its case; "" if none is close."""
+    by_lower = {one.lower(): one for one in reversed(list(known))}  # of twins the first
+    near = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[near[0]] if near else ""

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from runs.config import default_cfg, setup_cfg
+from runs.config import build_parser, default_cfg, setup_cfg
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -32,7 +31,7 @@ OFFICIAL = {
 
 
 def settings(*argv: str):
-    return setup_cfg(train.build_parser().parse_args(list(argv)))
+    return setup_cfg(build_parser().parse_args(list(argv)))
 
 
 def files(dataset: str = "shapes", trainer: str = "MoPD", config: str = "embedded") -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import train
 from dassl.engine import SimpleTrainer
+from runs import command
 from tools import protocol
 from tools.tables import base2new_table, harmonic_mean
 from tools.tables import main as tables
@@ -86,7 +86,7 @@ def test_ctrl_c_ends_with_one_line_and_no_results(data_root, tmp_path, monkeypat
     monkeypatch.setattr(SimpleTrainer, "before_epoch", interrupted)
     call = arguments("CoOp", data_root, tmp_path, *SHORT)
     with pytest.raises(SystemExit) as stop:
-        train.command_line(lambda: protocol.main(call))
+        command.run(lambda: protocol.main(call))
     assert stop.value.code == 130
     message = "interrupted: the same command continues where it was\n"
     assert capsys.readouterr().err == message

@@ -16,9 +16,11 @@ from PIL import Image
 import train
 from datasets.own import run_name
 from datasets.shapes import Shapes
-from runs.jobs import PROTOCOLS, Job
+from runs.config import build_parser, setup_cfg
+from runs.jobs import Job
+from runs.protocols import PROTOCOLS
+from runs.run_job import check_contexts, settings
 from tools import protocol
-from tools.protocol import check_contexts, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1")
@@ -207,7 +209,7 @@ def vit_settings(*more: str):
         *("--dataset-config-file", str(ROOT / "configs/datasets/digits.yaml")),
         *("--config-file", str(ROOT / "configs/trainers/MoPD/vit_b16.yaml"), *more[2:]),
     ]
-    cfg = train.setup_cfg(train.build_parser().parse_args(flags))
+    cfg = setup_cfg(build_parser().parse_args(flags))
     return cfg.DATASET.SOURCE, cfg.TRAINER.MOPD.BETA, cfg.OPTIM.MAX_EPOCH
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import yaml
 from dassl.utils import UserError
 from runs.config import REPOSITORY
 from tools.results.summary import ALL, AVERAGE, H, Summary, harmonic_mean
+from trainers.errors import closest
 
 PATH = REPOSITORY / "configs" / "published.yaml"
 
@@ -146,8 +146,8 @@ def check_wanted(wanted: Iterable[str], protocols: Iterable[str]) -> None:
     known = [*dict.fromkeys(row.key for row in rows), *trainers]
     for name in wanted:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f'; do you mean "{near[0]}"?' if near else ""
+            near = closest(name, known)
+            meant = f'; do you mean "{near}"?' if near else ""
             raise UserError(
                 f'no published row "{name}" for these protocols: expected a key of '
                 f"configs/published.yaml, or one of {', '.join(trainers)}{meant} (folders come "

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import train
 from dassl.utils import UserError
 from datasets.own import split_name
-from runs.config import check_setting, methods
-from runs.jobs import CONFIGS, PROTOCOLS, Job, check_tag, learns, refuse_owned
-from tools.protocol import check_contexts, settings
+from runs.command import expected_errors
+from runs.config import CONFIGS, check_name, check_setting, methods
+from runs.jobs import Job, learns
+from runs.protocols import PROTOCOLS, check_tag, refuse_owned
+from runs.run import refuse_test_only
+from runs.run_job import check_contexts, settings
 
 SHARED_KEYS = ("datasets", "seeds", "shots", "targets", "opts")
 STUDY_KEYS = ("description", "protocols", "methods", "config", *SHARED_KEYS)
@@ -171,11 +172,11 @@ class _Reader:
                 job.check()
                 cfg = settings(job, job.evaluations()[0])
                 check_contexts(job, cfg)
-                train.refuse_test_only(cfg)
+                refuse_test_only(cfg)
                 trainer = methods().get(job.trainer)
                 # the method's own checks of its knobs, without building it
                 trainer.check_cfg(object.__new__(trainer), cfg)
-            except (*train.EXPECTED_ERRORS, AssertionError) as error:
+            except expected_errors() + (AssertionError,) as error:
                 self._mistake(key, f"{error} ({job.protocol}, {job.dataset})", known=str(error))
 
     # ---- parts of the file ----------------------------------------------------------------
@@ -298,12 +299,12 @@ class _Reader:
 
     def _known(self, name: Any, known: Any, what: str, key: str) -> bool:
         """Note a mistake unless the name is one of the known ones."""
-        if name in known:
-            return True
-        near = get_close_matches(str(name), known, n=1, cutoff=0.5)
-        hint = f', do you mean "{near[0]}"?' if near else "."
-        self._mistake(key, f'there is no {what} "{name}"{hint} Known: {", ".join(known)}')
-        return False
+        try:
+            check_name(str(name), known, what)
+        except UserError as error:
+            self._mistake(key, str(error))
+            return False
+        return True
 
     def _mistake(self, key: str, text: str, known: str = "") -> None:
         """Note a mistake once; `known` is the part of the text that tells it from others."""

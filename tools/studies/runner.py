@@ -19,12 +19,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
-import train
 from dassl.utils import progress
+from runs.command import expected_errors
 from runs.config import REPOSITORY
 from runs.folder import RunFolder, lock_folder
 from runs.jobs import Job, dataset_problem
-from tools.protocol import settings
+from runs.run_job import settings
 from tools.studies.file import Study
 
 POLL_SECONDS = 0.1
@@ -181,7 +181,7 @@ class Runner:
             try:
                 RunFolder(settings(job, job.evaluations()[0]), not job.learns).check()
                 log_path(self.study, job, failed=True).unlink(missing_ok=True)
-            except train.EXPECTED_ERRORS as error:
+            except expected_errors() as error:
                 self._write_failure(job, f"error: {error}\n")
             self.finished += 1
         return todo

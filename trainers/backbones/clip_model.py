@@ -6,7 +6,6 @@ import hashlib
 import warnings
 import zipfile
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from trainers.backbones.compiled import CompiledTower
 from trainers.backbones.precision import Precision
 from trainers.backbones.text_tower import Layout, TextTower
 from trainers.backbones.tokens import encode_prompt, fill
-from trainers.errors import MethodError
+from trainers.errors import MethodError, closest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = Path("~/.cache/clip")
@@ -163,8 +162,8 @@ def find_weights(name: str) -> Path:
         path = base / Path(name).expanduser()
         if path.is_file():
             return path
-    near = get_close_matches(name, _known(), n=1, cutoff=0.5)
-    hint = f' (do you mean "{near[0]}"?)' if near else ""
+    near = closest(name, _known(), cutoff=0.5)
+    hint = f' (do you mean "{near}"?)' if near else ""
     raise MethodError(
         f'MODEL.BACKBONE.NAME is "{name}"{hint}, which is neither a file nor one of: '
         f"{', '.join(_known())}"

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
 
 from trainers.backbones.tokens import EXAMPLE
-from trainers.errors import MethodError
+from trainers.errors import MethodError, closest
 
 _QUOTES = f"Put the whole text in quotes, as in {EXAMPLE}"
 _KINDS = {
@@ -126,9 +125,8 @@ class Node:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`Did you mean 'x'? ` for the closest of the names, empty if none is close."""
-    by_lower = {known.lower(): known for known in names}
-    close = get_close_matches(name.lower(), by_lower, n=1)
-    return f"Did you mean {by_lower[close[0]]!r}? " if close else ""
+    near = closest(name, names)
+    return f"Did you mean {near!r}? " if near else ""
 
 
 def shown(path: Path) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from matplotlib.colors import to_hex
 
+from runs.results import find_results
 from tests.tools.results.results_tree import write_base2new, write_result
 from tools.plots import GAIN, LOSS, MEAN, curve_figure, gain_figure, main
 from tools.results.curves import KNOBS, POOL_SIZE, SHOTS, Curve, Knob, baseline_of, curves
 from tools.results.summary import AVERAGE, H, Summary, summarise
-from tools.tables import find_results
 
 KNOB = {knob.name: knob for knob in KNOBS}
 

@@ -14,11 +14,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runs.results import find_results
 from tests.tools.results.results_tree import write_base2new, write_result
 from tools import plots, tables
 from tools.results.published import PATH, published_file, published_rows
 from tools.results.summary import AVERAGE, H, harmonic_mean, summarise
-from tools.tables import find_results, main, run_table
+from tools.tables import main, run_table
 
 percent = st.floats(0.1, 100)
 SPREAD = "+-: sample standard deviation over the seeds; a figure without it is of one seed."

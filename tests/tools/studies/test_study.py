@@ -300,10 +300,11 @@ def test_one_job_for_each_gpu_unless_told_otherwise(monkeypatch, visible, count,
 
 def test_each_job_sees_its_own_gpu_and_two_run_at_a_time(read, tmp_path, monkeypatch, capsys):
     fake = tmp_path / "python"
-    # stands for a job: says what it sees, and fails
+    # stands for a job: says what it sees, waits until two have begun, and fails
     fake.write_text(
         f"#!/bin/sh\necho $CUDA_VISIBLE_DEVICES >> {tmp_path}/seen\n"
-        f"sleep 0.3\necho error: no\necho luck\nexit 1\n"
+        f"while [ $(wc -l < {tmp_path}/seen) -lt 2 ]; do sleep 0.05; done\n"
+        "echo error: no\necho luck\nexit 1\n"
     )
     fake.chmod(0o755)
     monkeypatch.setattr(study_runner.sys, "executable", str(fake))
@@ -311,7 +312,7 @@ def test_each_job_sees_its_own_gpu_and_two_run_at_a_time(read, tmp_path, monkeyp
     failures = Runner(study, ["5", "7"]).run()
     seen = (tmp_path / "seen").read_text().split()
     assert sorted(seen[:2]) == ["5", "7"] and sorted(seen) == ["5", "5", "7", "7"]
-    assert [(f.job.seed, f.error) for f in failures] == [
+    assert sorted((f.job.seed, f.error) for f in failures) == [
         (s, "error: no luck") for s in (1, 2, 3, 4)
     ]
     first, *others = capsys.readouterr().out.splitlines()

@@ -1,0 +1,58 @@
+"""What all command lines share: their head, how mistakes are told, and an end by Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def parser(description: str | None, module: str = "") -> argparse.ArgumentParser:
+    """The parser of a command whose help begins with its module's docstring.
+
+    Args:
+        description: the docstring.
+        module: what stands behind `python -m`; empty: a file that is called by its name.
+    """
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}" if module else None,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def expected_errors() -> tuple[type[Exception], ...]:
+    """Mistakes of the user and troubles of the machine: shown without traceback."""
+    from dassl.utils import UserError  # what is never raised need not be loaded
+    from datasets.errors import DatasetError
+    from trainers.errors import MethodError
+
+    return (UserError, DatasetError, MethodError, OSError, FloatingPointError)
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Turn an expected error into one message on stderr; also a decorator.
+
+    Raises:
+        SystemExit: code 1, after the message.
+    """
+    try:
+        yield
+    except expected_errors() as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def run(call: Callable[[], Any]) -> None:
+    """Run a `main` as a program: Ctrl-C ends it with one line and exit code 130."""
+    # before torch is loaded: waiting threads that spin make a busy machine many times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        call()
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues where it was", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,48 @@
+"""What a run took, and what it ran on."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def peak_memory(device: torch.device) -> dict[str, float | None]:
+    """The most memory that was in use since the process began, in GiB, for the results.
+
+    Returns:
+        process_gib: resident memory of this process, without workers of its loaders; device_gib:
+        what torch has allocated on the GPU, None on a CPU.
+    """
+    import torch  # slow to import, and most callers of this module need none
+
+    on_gpu = device.type == "cuda"
+    allocated = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
+    return {
+        "process_gib": round(process_peak() / 2**30, 3),
+        "device_gib": None if allocated is None else round(allocated, 3),
+    }
+
+
+def process_peak() -> int:
+    """The most memory that this process had in use, in bytes."""
+    with suppress(OSError):  # not there on macOS
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    # on Linux this would count what the process that started this one had in use
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the device, for the results."""
+    import torch  # slow to import, and most callers of this module need none
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,118 @@
+"""results.json: the only mark that an evaluation is done, and all that tables are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from dassl.utils import UserError, atomic_open
+
+# what a run writes under a key of results.json: types, and the same in words
+_EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
+    "accuracy": ((int, float), "a number from 0 to 100"),
+    **dict.fromkeys(("shots", "seed"), ((int,), "a whole number")),
+    **dict.fromkeys(("dataset", "trainer", "classes"), ((str,), "a text")),
+    **dict.fromkeys(
+        ("protocol", "source", "config", "config_hash", "checkpoint", "data"),
+        ((str, NoneType), "a text or null"),
+    ),
+    "seconds": ((dict,), "a table of numbers"),
+    "settings": ((dict, NoneType), "a table or null"),
+}
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """Content of a results.json, or None where there is none.
+
+    Raises:
+        UserError: the file is damaged, or not one of ours.
+    """
+    if not path.is_file():
+        return None
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): move it away and run the command again"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): move it away") from error
+    needed = {"dataset", "trainer", "classes", "shots", "seed", "accuracy", "epoch", "checkpoint"}
+    if not isinstance(results, dict) or not needed <= results.keys():
+        raise UserError(f"{path} is not the results of a run: move it away")
+    _check_values(path, results)
+    return results
+
+
+def readable_results(path: Path) -> dict[str, Any] | None:
+    """As `read_results`; a file that is not sound counts as none, and the next run names it."""
+    try:
+        return read_results(path)
+    except UserError:
+        return None
+
+
+def find_results(folder: Path) -> list[dict[str, Any]]:
+    """All results below a folder, each with its run's folder as "run".
+
+    Raises:
+        UserError: there are none, or a file is damaged or not one of ours.
+    """
+    results = []
+    for path in sorted(folder.rglob("results.json")):
+        if found := read_results(path):
+            results.append({**found, "run": path.parent.parent})
+    if not results:
+        raise UserError(f"no results.json below {folder}: has a run finished there?")
+    return results
+
+
+def collect(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """As `find_results` for several folders; where they overlap, each file counts once."""
+    found: dict[tuple[Path, str], dict[str, Any]] = {}
+    for folder in folders:
+        for one in find_results(folder):
+            found.setdefault((one["run"].resolve(), one["classes"]), one)
+    return list(found.values())
+
+
+def _check_values(path: Path, found: Mapping[str, Any]) -> None:
+    """Refuse values that no run writes; keys that older files lack are checked where they are."""
+    for key, (kinds, expected) in _EXPECTED.items():
+        if key not in found:
+            continue
+        value = found[key]
+        sound = _is(value, kinds)
+        if key == "accuracy":
+            sound = sound and 0 <= value <= 100
+        elif key == "seconds":
+            sound = sound and all(_is(part, (int, float, NoneType)) for part in value.values())
+        if not sound:
+            raise UserError(
+                f"{path} is not the results of a run ({key} is {value!r}, expected {expected}): "
+                "move it away, and run the command again"
+            )
+
+
+def _is(value: object, kinds: tuple[type, ...]) -> bool:
+    """As isinstance, but true and false are no numbers."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is complete or absent.
+
+    Raises:
+        UserError: the folder cannot be created or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_open(path) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose another --output-dir (OUTPUT)"
+        ) from error
