@@ -17,7 +17,7 @@ from trainers.clip_model import FrozenCLIP
 from trainers.feature_cache import VARIABLE
 from trainers.precision import resolve_precision
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
 # shared by all tests, subprocesses included, and gone after them
 _cache = tempfile.TemporaryDirectory()
 os.environ[VARIABLE] = _cache.name
