@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clip
 import pytest
 import torch
 from PIL import Image
@@ -70,6 +71,14 @@ def make_trainer(tmp_path, golden_clip) -> Callable[..., Any]:
         return build_trainer(cfg)
 
     return make
+
+
+@pytest.fixture
+def float64(monkeypatch) -> None:
+    """Towers and prompts that are made `.double()` round to nothing less on their way."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    # OpenAI's LayerNorm goes through float32
+    monkeypatch.setattr(clip.model.LayerNorm, "forward", torch.nn.LayerNorm.forward)
 
 
 @pytest.fixture

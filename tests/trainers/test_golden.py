@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import clip
 import numpy as np
 import pytest
 import torch
@@ -59,13 +58,11 @@ def dtype(request) -> torch.dtype:
 
 
 @pytest.fixture
-def make_trainer(make_trainer, dtype, monkeypatch):
+def make_trainer(make_trainer, dtype, request):
     """`make_trainer` for both dtypes; the product has no float64, so that it is made here."""
     if dtype is torch.float32:
         return make_trainer
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    # OpenAI's LayerNorm goes through float32
-    monkeypatch.setattr(clip.model.LayerNorm, "forward", torch.nn.LayerNorm.forward)
+    request.getfixturevalue("float64")
 
     def make(name: str, classnames: list[str], **knobs):
         trainer = make_trainer(name, classnames, **knobs)
