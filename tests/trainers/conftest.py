@@ -74,11 +74,24 @@ def make_trainer(tmp_path, golden_clip) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def float64(monkeypatch) -> None:
-    """Towers and prompts that are made `.double()` round to nothing less on their way."""
+def in_float64(monkeypatch) -> Callable[[Any], Any]:
+    """`in_float64(trainer)` computes in float64, which the product has not.
+
+    Where formulas are compared, rounding is then far below what a wrong one would change.
+    """
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     # OpenAI's LayerNorm goes through float32
     monkeypatch.setattr(clip.model.LayerNorm, "forward", torch.nn.LayerNorm.forward)
+
+    def convert(trainer: Any) -> Any:
+        trainer.clip.double()
+        trainer.prompt_learner.double()
+        if hasattr(trainer, "pool"):  # not from the cache, which others' float32 may fill
+            names = trainer.dm.dataset.classnames
+            trainer.teachers = trainer.clip.encode_templates(trainer.pool, names)
+        return trainer
+
+    return convert
 
 
 @pytest.fixture

@@ -59,20 +59,11 @@ def dtype(request) -> torch.dtype:
 
 @pytest.fixture
 def make_trainer(make_trainer, dtype, request):
-    """`make_trainer` for both dtypes; the product has no float64, so that it is made here."""
+    """`make_trainer` for both dtypes."""
     if dtype is torch.float32:
         return make_trainer
-    request.getfixturevalue("float64")
-
-    def make(name: str, classnames: list[str], **knobs):
-        trainer = make_trainer(name, classnames, **knobs)
-        trainer.clip.double()
-        trainer.prompt_learner.double()
-        if hasattr(trainer, "pool"):  # not from the cache, which others' float32 may fill
-            trainer.teachers = trainer.clip.encode_templates(trainer.pool, classnames)
-        return trainer
-
-    return make
+    in_float64 = request.getfixturevalue("in_float64")
+    return lambda *args, **knobs: in_float64(make_trainer(*args, **knobs))
 
 
 def three_steps(trainer, case: str, labels: np.ndarray) -> dict[str, np.ndarray]:

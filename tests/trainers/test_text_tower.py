@@ -241,7 +241,7 @@ def encoded(clip, learner, ctx, tokens):
 
 
 @pytest.fixture
-def exact_clip(frozen_clip, float64):
+def exact_clip(frozen_clip, in_float64):
     """The frozen CLIP in float64: in float32, sums in another order differ by up to 1e-6."""
     return deepcopy(frozen_clip).double()
 
