@@ -49,7 +49,7 @@ class CompiledTower:
         except RuntimeError as error:  # whatever the compiler's parts raise
             if size in self._sizes:
                 raise
-            cause = getattr(error, "inner_exception", error)  # without what torch says around it
+            cause = getattr(error, "inner_exception", error)  # without torch's words around it
             reason = str(cause).strip().partition("\n")[0]
             raise MethodError(
                 f"MODEL.COMPILE is True, but the image tower cannot be compiled here ({reason}): "
