@@ -28,6 +28,7 @@ from tabulate import tabulate
 from benchmarks import job, measure
 from runs import command
 from runs.config import REPOSITORY
+from runs.job_words import words_of
 from runs.jobs import Job
 from runs.results import read_results
 
@@ -51,9 +52,9 @@ def one_round(args: argparse.Namespace, ways: dict[str, tuple[str, ...]], folder
                 folder / way, config=args.config, opts=opts,
             )  # fmt: skip
             if way == "plain":
-                seconds, _ = job.run("protocol", work.command(), plain=True)
+                seconds, _ = job.run("protocol", words_of(work), plain=True)
             else:
-                seconds, _ = measure.fresh_process("tools.protocol", work.command())
+                seconds, _ = measure.fresh_process("tools.protocol", words_of(work))
             outcome[way, method] = seconds, [read(test.results) for test in work.evaluations()]
     return outcome
 

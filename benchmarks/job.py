@@ -22,7 +22,8 @@ import train
 from benchmarks import measure
 from benchmarks.stages import IMPORT, Stages
 from runs import command
-from tools import protocol
+from runs.job_words import read_jobs
+from runs.run_job import run_job
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,9 +124,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             words += PLAIN
             stack.enter_context(plain_path())
         stack.enter_context(stages.installed())
-        results = train.main(words) if args.kind == "train" else protocol.main(words)
+        if args.kind == "train":
+            results = [train.main(words)]
+        else:
+            with command.mistakes_told():
+                results = [found for job in read_jobs(words) for found in run_job(job)]
     report = {
-        "results": results if isinstance(results, list) else [results],
+        "results": results,
         **{"own": stages.own, "whole": stages.whole, "images": stages.images},
         "texts": [[*key, count] for key, count in stages.texts.items()],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,13 @@ def parser(description: str | None, module: str = "") -> argparse.ArgumentParser
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def parted(argv: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The words before and behind `--`; None takes the process' own."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def expected_errors() -> tuple[type[Exception], ...]:

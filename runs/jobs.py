@@ -132,16 +132,6 @@ class Job:
             *(("DATASET.SOURCE", source) if source else ()),
         ]
 
-    def command(self) -> list[str]:
-        """Arguments of `python -m tools.protocol` for this job."""
-        return [
-            *(self.protocol, "--trainer", self.trainer, "--dataset", self.dataset),
-            *("--seed", str(self.seed), "--shots", str(self.shots)),
-            *("--data", str(self.data), "--output", str(self.output)),
-            *("--targets", ",".join(self.targets), "--config", self.config, "--tag", self.tag),
-            *("--", *self.opts),
-        ]
-
     def check(self) -> None:
         """Refuse what the protocol cannot work with; nothing is read or written.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -102,17 +103,21 @@ def _is(value: object, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is complete or absent.
+@contextmanager
+def writing(path: Path, other: str = "another --output-dir (OUTPUT)") -> Iterator[None]:
+    """Make the folder of a file that is written inside; `other` is what can be chosen instead.
 
     Raises:
-        UserError: the folder cannot be created or written.
+        UserError: the folder cannot be made, or the file not be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_open(path) as file:
-            file.write(text)
+        yield
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose another --output-dir (OUTPUT)"
-        ) from error
+        raise UserError(f"cannot write {path}: {error.strerror}; choose {other}") from error
+
+
+def write_atomically(path: Path, text: str, **advice: str) -> None:
+    """Write a file so that it is complete or absent, see `writing`."""
+    with writing(path, **advice), atomic_open(path) as file:
+        file.write(text)

@@ -12,7 +12,6 @@ docs/protocols.md explains the file.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: code 1 after a message on stderr, also if a job failed; 130 after Ctrl-C.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    at = words.index("--") if "--" in words else len(words)
-    args, options = build_parser().parse_args(words[:at]), words[at + 1 :]
+    words, options = command.parted(argv)
+    args = build_parser().parse_args(words)
     if options and args.command != "table":
         raise UserError(f"{args.command} has no {' '.join(options)}: settings are in the file")
     study = read_study(args.file, args.data, args.output)

@@ -1,5 +1,10 @@
 """Errors that a user can fix. Their text says what is wrong, where, and what to do."""
 
+__all__ = [
+    *("CheckpointError", "ChoiceError", "FolderError", "ImageError", "MissingFileError"),
+    "UserError",
+]
+
 
 class UserError(ValueError):
     """A mistake of the user: ``train.py`` prints the text without a traceback and exits with 1."""

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dassl.utils import UserError
-from runs.results import collect
+from runs.results import collect, writing
 from tools.results.curves import KNOBS, Curve, Knob, baseline_of, curves, gains
-from tools.results.out import writing
 from tools.results.published import paper_order
 from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
 from tools.results.summary_tables import head, shown_datasets, title

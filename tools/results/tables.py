@@ -11,10 +11,9 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from dassl.utils import UserError, atomic_open
+from dassl.utils import UserError
 from runs import command
-from runs.results import collect
-from tools.results.out import writing
+from runs.results import collect, write_atomically
 from tools.results.published import check_wanted, choose, paper_order
 from tools.results.run_tables import run_tables, runs_csv
 from tools.results.summary import summarise
@@ -73,8 +72,7 @@ def deliver(args: argparse.Namespace) -> None:
         UserError: as `make`, or the file cannot be written.
     """
     text = make(args)
-    if not args.out:
+    if args.out:
+        write_atomically(args.out, text, other="another file for --out")
+    else:
         print(text, end="")
-        return
-    with writing(args.out, "another file for --out"), atomic_open(args.out) as file:
-        file.write(text)

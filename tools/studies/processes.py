@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from runs.config import REPOSITORY
+from runs.job_words import words_of
 from runs.jobs import Job
 
 GRACE_SECONDS = 10.0  # for a job to end after an interrupt
@@ -54,7 +55,7 @@ def start(job: Job, place: str | None, log: IO[bytes], at_a_time: int) -> Runnin
         at_a_time: how many jobs share the CPU.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "tools.protocol", *job.command()],
+        [sys.executable, "-m", "tools.protocol", *words_of(job)],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runs.job_words import words_of
 from tools import protocol
 from tools.studies.file import read_study
 from tools.studies.report import status
@@ -92,7 +93,7 @@ def test_a_study_that_is_killed_at_random_goes_on_to_the_same_results(write, dat
         opts={"OPTIM.MAX_EPOCH": 10, "TRAIN.CHECKPOINT_FREQ": 1},
     )  # fmt: skip
     (whole,) = read_study(path, data_root, tmp_path / "whole").jobs
-    protocol.main(whole.command())
+    protocol.main(words_of(whole))
     study = read_study(path, data_root, tmp_path / "cut")
     (job,) = study.jobs
 
