@@ -24,6 +24,7 @@ from tqdm import tqdm
 from dassl.utils import UserError
 from runs import command
 from runs.config import REPOSITORY, check_name
+from tools.data.completion import complete
 from tools.data.download import check_space, in_bytes
 from tools.data.parts import Part, Source
 from tools.data.place import DOWNLOADS, Place, describe
@@ -64,7 +65,7 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
             todo, undone = [], [f"{stem}: {error}"]
         for part in todo:
             try:
-                place.complete(part, _say, repair)
+                complete(place, part, _say, repair)
                 _say(f"{part.title}: done")
             except UserError as error:
                 undone.append(f"{stem}, {part.title}: {error}")
@@ -99,12 +100,10 @@ def _step(place: Place, part: Part) -> str:
         return "is there"
     if links:
         return f"link {', '.join(links)}"
+    if place.by_hand(part):
+        return f"BY HAND: {place.by_hand(part)}"
     if part.how == "flower_names":
         return "write it (the names are part of torchvision)"
-    if place.lift_command(part):
-        return f"BY HAND: its images lie one folder too deep: {place.lift_command(part)}"
-    if not place.is_automatic(part):
-        return f"BY HAND: {place.advice(part)}"
     if path or not part.urls:
         return f"unpack {path}" if path else "sort the images into class folders"
     return f"download {part.urls[0]} ({in_bytes(part.size) if part.size else 'size not known'})"

@@ -27,7 +27,7 @@ from datasets.splits import PARTS
 from tests.tools.data.archives import make, make_tar, picture
 from tests.tools.data.local_server import File, serving
 from tools import doctor, prepare_data
-from tools.data import download, place
+from tools.data import download, imagenet_archives
 from tools.data.parts import is_split
 from tools.data.place import DEVKIT, count_images
 from tools.prepare_data import main
@@ -676,14 +676,14 @@ def test_training_images_continue_after_a_kill_and_keep_what_the_user_has(
     half = tmp_path / "imagenet/images/train/n00000003"
     half.mkdir(parents=True)
     (half / "n00000003_0.JPEG").write_bytes(b"user's")
-    merge = place.imagenet_archives.merge
+    merge = imagenet_archives.merge
 
     def dying(source, target):
         merge(source, target)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(place.imagenet_archives, "merge", dying)
+        patch.setattr(imagenet_archives, "merge", dying)
         with pytest.raises(KeyboardInterrupt):
             main(["imagenet", "--data", str(tmp_path)])
     assert len(tree(tmp_path / "imagenet/images/train")) == 3
