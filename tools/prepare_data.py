@@ -25,9 +25,9 @@ from dassl.utils import UserError
 from runs import command
 from runs.config import REPOSITORY, check_name
 from tools.data.completion import complete
-from tools.data.download import check_space, in_bytes
 from tools.data.parts import Part, Source
 from tools.data.place import DOWNLOADS, Place, describe
+from tools.data.sizes import check_space, in_bytes
 from tools.data.sources import SOURCES
 
 # the embedded world makes itself

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from dassl.utils import UserError, atomic_open
 from tools.data import imagenet_archives, unpack
-from tools.data.download import check_digest, check_space, fetch, in_bytes
+from tools.data.download import check_digest, fetch
 from tools.data.parts import Part
 from tools.data.place import DEVKIT, Place, describe
+from tools.data.sizes import check_space, in_bytes
 
 Say = Callable[[str], None]  # takes a line about what happens
 

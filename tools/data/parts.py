@@ -8,6 +8,10 @@ from typing import Literal
 
 from dassl.data.datasets import DATASET_REGISTRY
 
+# path in the archive (several: the first that exists; "a/*": what is in a) -> path in the dataset's
+# folder ("" is the folder itself)
+Moves = tuple[tuple[tuple[str, ...], str], ...]
+
 
 @dataclass(frozen=True)
 class Images:
@@ -38,8 +42,7 @@ class Part:
         digest: "md5:<hex>" or "sha256:<hex>"; "" where none is published.
         how: what to do with the download. "file": it is `files[0]`; "archive": unpack and move.
         inner: an archive inside the archive that is the one to unpack.
-        moves: path in the archive (several: the first that exists; "a/*": what is in a) -> path in
-            the dataset's folder ("" is the folder itself).
+        moves: what of the unpacked archive goes where.
         by_hand: where a person gets it.
         note: what a person should know about it.
     """
@@ -53,7 +56,7 @@ class Part:
     digest: str = ""
     how: Literal["file", "archive", "imagenet_train", "imagenet_val", "flower_names"] = "archive"
     inner: str = ""
-    moves: tuple[tuple[tuple[str, ...], str], ...] = ()
+    moves: Moves = ()
     by_hand: str = ""
     note: str = ""
 

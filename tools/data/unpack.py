@@ -13,18 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dassl.utils import UserError
+from tools.data.parts import Moves
+from tools.data.sizes import CHUNK, progress
 
-CHUNK = 1 << 20
 # pictures are packed already: what grows more is no archive of pictures
 GROWTH = 5
 SLACK = 200 << 20
 DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError)
 JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\._|\.DS_Store$)")
-# path in the archive (several: the first that exists) -> path in the dataset's folder
-Moves = tuple[tuple[tuple[str, ...], str], ...]
 
 
 @contextmanager
@@ -81,7 +78,7 @@ def move(draft: Path, moves: Moves, folder: Path, name: str) -> None:
 
     Args:
         draft: folder of the unpacked files, on the same disk.
-        moves: see `tools.data.parts.Part`.
+        moves: see `tools.data.parts.Moves`.
         folder: the dataset's folder.
         name: of the archive, for the message.
 
@@ -122,7 +119,7 @@ def _unpack_tar(archive: Path, folder: Path, limit: int, inner: str) -> None:
     with (
         archive.open("rb") as raw,
         tarfile.open(fileobj=raw, mode="r:*") as tar,
-        _bar(archive) as bar,
+        progress(f"unpacking {archive.name}", archive.stat().st_size) as bar,
     ):
         for member in tar:
             if JUNK.search(member.name) or (inner and member.name != inner):
@@ -137,7 +134,10 @@ def _unpack_tar(archive: Path, folder: Path, limit: int, inner: str) -> None:
 
 
 def _unpack_zip(archive: Path, folder: Path, limit: int, inner: str) -> None:
-    with zipfile.ZipFile(archive) as file, _bar(archive) as bar:
+    with (
+        zipfile.ZipFile(archive) as file,
+        progress(f"unpacking {archive.name}", archive.stat().st_size) as bar,
+    ):
         members = [
             member
             for member in file.infolist()
@@ -168,15 +168,3 @@ def _damaged(archive: Path, error: Exception) -> UserError:
     if "\n" in reason:  # what each kind of compression has to say
         reason = "it is no zip or tar"
     return UserError(f"{archive} is damaged ({reason}): delete it and run the command again")
-
-
-def _bar(archive: Path) -> tqdm:
-    """Progress in bytes of the archive; silent where the output is not a terminal."""
-    return tqdm(
-        desc=f"  unpacking {archive.name}",
-        total=archive.stat().st_size,
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        disable=None,
-    )

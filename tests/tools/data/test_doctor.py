@@ -14,13 +14,13 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_data
 from datasets.counts import COUNTS, DIGESTS, Counts
 from datasets.errors import DatasetError
 from datasets.splits import PARTS, digest, read_split
+from runs.config import default_cfg
 from tests.tools.data.archives import picture
 from tools import doctor
-from runs.config import default_cfg
-from tools.doctor import check, compare, main, spread
 from tools.data.parts import Images, Part, Source
 from tools.data.place import DEVKIT
 from tools.data.sources import SOURCES
+from tools.doctor import check, compare, main, spread
 
 
 class Toy(DatasetBase):

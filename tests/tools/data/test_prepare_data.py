@@ -30,8 +30,9 @@ from tools import doctor, prepare_data
 from tools.data import download, imagenet_archives
 from tools.data.parts import is_split
 from tools.data.place import DEVKIT, count_images
-from tools.prepare_data import main
+from tools.data.sizes import RESERVE, in_bytes
 from tools.data.sources import SOURCES
+from tools.prepare_data import main
 
 WNIDS = [f"n{i:08}" for i in range(1000)]
 CLASSNAMES = "".join(f"{wnid} name {i}\n" for i, wnid in enumerate(WNIDS)).encode()
@@ -509,10 +510,10 @@ def test_a_damaged_archive_of_the_user_is_refused_and_kept(server, capsys, tmp_p
 
 def test_no_download_begins_where_the_disk_is_too_small(server, capsys, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, download.RESERVE + 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, RESERVE + 10))
     shown = run(capsys, "oxford_pets", "--data", str(tmp_path), code=1)
     size = 2 * (len(FILES["images.tar.gz"]) + len(FILES["annotations.tar.gz"]))
-    assert f"oxford_pets needs {download.in_bytes(size)} of disk" in shown
+    assert f"oxford_pets needs {in_bytes(size)} of disk" in shown
     assert server.requests == []
     assert not (tmp_path / "oxford_pets").exists()
 
