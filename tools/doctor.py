@@ -33,12 +33,10 @@ from datasets.reader import Reader
 from datasets.splits import PARTS
 from runs import command
 from runs.config import REPOSITORY, dataset_cfg
-from runs.merging import read_yaml
+from tools.data.names import known_datasets, resolve_names
 from tools.data.place import Place, prepare_command
 from tools.data.sources import SOURCES
-from tools.prepare_data import resolve_names
 
-CONFIGS = REPOSITORY / "configs" / "datasets"
 SHOWN = 5  # of many problems of one kind
 LINES = 8  # of one message
 LINK = ". If it is the same, link it: "  # in a message of Reader.find
@@ -280,13 +278,6 @@ def _files(place: Place) -> list[Problem]:
 def _some(values: Sequence[Any]) -> str:
     more = f", ... ({len(values)})" if len(values) > SHOWN else ""
     return ", ".join(str(value) for value in values[:SHOWN]) + more
-
-
-def known_datasets() -> dict[str, str]:
-    """Name of the reader for each file under configs/datasets."""
-    return {
-        path.stem: read_yaml(path)["DATASET"]["NAME"] for path in sorted(CONFIGS.glob("*.yaml"))
-    }
 
 
 def show(reports: Sequence[Report]) -> str:

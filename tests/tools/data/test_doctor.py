@@ -14,7 +14,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_data
 from datasets.counts import COUNTS, DIGESTS, Counts
 from datasets.errors import DatasetError
 from datasets.splits import PARTS, digest, read_split
-from runs.config import default_cfg
+from runs.config import CONFIGS, default_cfg
 from tests.tools.data.archives import picture
 from tools import doctor
 from tools.data.parts import Images, Part, Source
@@ -380,7 +380,7 @@ def test_a_name_that_does_not_exist(capsys, tmp_path):
 
 
 def test_all_datasets_of_the_configuration_are_known():
-    found = {path.stem for path in doctor.CONFIGS.glob("*.yaml")}
+    found = {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")}
     assert set(doctor.known_datasets()) == found
     assert {"shapes", "digits", "imagenet"} <= found
 

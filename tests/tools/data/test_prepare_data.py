@@ -24,10 +24,11 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets import counts
 from datasets.counts import COUNTS
 from datasets.splits import PARTS
+from runs.config import REPOSITORY
 from tests.tools.data.archives import make, make_tar, picture
 from tests.tools.data.local_server import File, serving
-from tools import doctor, prepare_data
-from tools.data import download, imagenet_archives
+from tools import doctor
+from tools.data import download, imagenet_archives, preparation
 from tools.data.parts import is_split
 from tools.data.place import DEVKIT, count_images
 from tools.data.sizes import RESERVE, in_bytes
@@ -525,7 +526,7 @@ def test_a_folder_that_cannot_be_written_is_told(server, capsys, tmp_path):
 
 
 def test_two_processes_do_not_prepare_the_same_dataset(server, capsys, tmp_path):
-    with prepare_data._locked(tmp_path / "downloads" / "dtd"):
+    with preparation._locked(tmp_path / "downloads" / "dtd"):
         shown = run(capsys, "dtd", "--data", str(tmp_path), code=1)
     assert "dtd: another process prepares dtd: wait for it" in shown
     run(capsys, "dtd", "--data", str(tmp_path))
@@ -779,7 +780,7 @@ def test_every_part_says_where_a_person_gets_it_and_names_are_unique():
 
 @pytest.mark.parametrize("stem", SOURCES)
 def test_a_source_fits_its_reader(stem):
-    config = prepare_data.REPOSITORY / "configs" / "datasets" / f"{stem}.yaml"
+    config = REPOSITORY / "configs" / "datasets" / f"{stem}.yaml"
     source = SOURCES[stem]
     assert yaml.safe_load(config.read_text())["DATASET"]["NAME"] == source.reader
     _, *published = COUNTS[source.reader]
@@ -820,10 +821,10 @@ def test_a_prepared_dataset_is_read_by_its_reader(server, capsys, tmp_path):
 
 
 def test_the_page_says_what_the_table_of_sources_says():
-    text = (prepare_data.REPOSITORY / "docs" / "prepare_data.md").read_text()
+    text = (REPOSITORY / "docs" / "prepare_data.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `([\w-]+)` \| (yes|partly) \| (.*?) \|", text, re.MULTILINE)
     assert [row[:3] for row in rows] == [
-        (stem, source.folder, prepare_data.automatic(source)) for stem, source in SOURCES.items()
+        (stem, source.folder, preparation.automatic(source)) for stem, source in SOURCES.items()
     ]
     for stem, _, _, by_hand in rows:
         files = {part.file for part in SOURCES[stem].parts if part.only_by_hand}
