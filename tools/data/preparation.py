@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -13,6 +10,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from dassl.utils import UserError
+from runs.folder import lock_folder
 from runs.protocols import EMBEDDED
 from tools.data.completion import complete
 from tools.data.names import resolve_names
@@ -42,7 +40,7 @@ def prepare_all(
             continue
         try:
             undone += prepare(stem, data, repair)
-        except UserError as error:
+        except (UserError, OSError) as error:
             undone.append(f"{stem}: {error}")
     kept = sum(path.stat().st_size for path in (data / DOWNLOADS).rglob("*") if path.is_file())
     if kept and not dry_run:
@@ -66,7 +64,7 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
         What is left undone, a line for each part; empty when the dataset is complete.
 
     Raises:
-        UserError: another process prepares it.
+        UserError: another process prepares it, its folder cannot be made, or the disk is too small.
     """
     place = Place(stem, SOURCES[stem], data)
     print(f"{stem} -> {place.folder}")
@@ -78,11 +76,14 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
     if not todo:
         return []
     undone = []
-    with _locked(place.downloads):
-        try:
-            check_space(data, _needed(place, todo), stem)
-        except UserError as error:
-            todo, undone = [], [f"{stem}: {error}"]
+    try:
+        place.downloads.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {place.downloads}: {error.strerror}; choose another folder with --data"
+        ) from None
+    with lock_folder(place.downloads, "another folder with --data"):
+        check_space(data, _needed(place, todo), stem)
         for part in todo:
             try:
                 complete(place, part, _say, repair)
@@ -94,27 +95,6 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
                 undone.append(f"{stem}, {part.title}: {error.strerror}: {error.filename}")
                 _say(f"{part.title}: left undone, see below")
     return undone
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from preparing the same dataset; the lock ends with the process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror}; choose another folder with --data"
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise UserError(f"another process prepares {folder.name}: wait for it") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _needed(place: Place, parts: Sequence[Part]) -> int:

@@ -25,6 +25,7 @@ from datasets import counts
 from datasets.counts import COUNTS
 from datasets.splits import PARTS
 from runs.config import REPOSITORY
+from runs.folder import lock_folder
 from tests.tools.data.archives import make, make_tar, picture
 from tests.tools.data.local_server import File, serving
 from tools import doctor
@@ -526,9 +527,12 @@ def test_a_folder_that_cannot_be_written_is_told(server, capsys, tmp_path):
 
 
 def test_two_processes_do_not_prepare_the_same_dataset(server, capsys, tmp_path):
-    with preparation._locked(tmp_path / "downloads" / "dtd"):
+    with lock_folder(tmp_path / "downloads" / "dtd", "another folder"):
         shown = run(capsys, "dtd", "--data", str(tmp_path), code=1)
-    assert "dtd: another process prepares dtd: wait for it" in shown
+    told = (
+        f"dtd: another process works in {tmp_path}/downloads/dtd: wait for it, or choose another "
+    )
+    assert f"{told}folder with --data\n" in shown
     run(capsys, "dtd", "--data", str(tmp_path))
 
 
