@@ -168,6 +168,11 @@ class Place:
             return f"its images lie one folder too deep: {lift}"
         return "" if self.is_automatic(part) else self.advice(part)
 
+    def remedy(self, part: Part) -> str:
+        """The command, or what a person does, to complete a part that is not."""
+        lift = self.lift_command(part)
+        return lift or (self.command if self.is_automatic(part) else self.advice(part))
+
     def advice(self, part: Part) -> str:
         """What a person does for a part that cannot be prepared without."""
         wanted = self._wanted(part)

@@ -16,11 +16,14 @@ from datasets.errors import DatasetError
 from datasets.splits import PARTS, digest, read_split
 from runs.config import CONFIGS, default_cfg
 from tests.tools.data.archives import picture
-from tools import doctor
+from tools.data import checks, report
+from tools.data.checks import check, spread
+from tools.data.lists import compare
+from tools.data.names import known_datasets
 from tools.data.parts import Images, Part, Source
 from tools.data.place import DEVKIT
 from tools.data.sources import SOURCES
-from tools.doctor import check, compare, main, spread
+from tools.doctor import main
 
 
 class Toy(DatasetBase):
@@ -74,7 +77,7 @@ def toy(tmp_path, monkeypatch):
         ),
     )
     monkeypatch.setitem(SOURCES, "toy", source)
-    monkeypatch.setattr(doctor, "known_datasets", lambda: {"toy": "Toy", "shapes": "Shapes"})
+    monkeypatch.setattr(checks, "known_datasets", lambda: {"toy": "Toy", "shapes": "Shapes"})
     folder = tmp_path / "toy"
     lists: dict[str, list] = {split: [] for split in PARTS}
     for label, name in enumerate(("ant", "bee", "cat")):
@@ -243,7 +246,7 @@ def test_lists_that_are_not_what_they_should_be(toy, change, expected):
 
 
 def test_a_test_only_dataset_has_no_training_list_and_no_overlap(toy, monkeypatch):
-    monkeypatch.setattr(doctor, "known_datasets", lambda: {"toy": "ToyTestOnly"})
+    monkeypatch.setattr(checks, "known_datasets", lambda: {"toy": "ToyTestOnly"})
     report = check("toy", toy.parent)
     assert report.problems == []
     assert report.numbers == {"classes": 3, "test": 3, "train": None, "val": None}
@@ -381,14 +384,14 @@ def test_a_name_that_does_not_exist(capsys, tmp_path):
 
 def test_all_datasets_of_the_configuration_are_known():
     found = {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")}
-    assert set(doctor.known_datasets()) == found
+    assert set(known_datasets()) == found
     assert {"shapes", "digits", "imagenet"} <= found
 
 
 def test_a_long_message_is_cut_in_the_middle():
-    text = doctor._shorten("\n".join(f"  line {i}" for i in range(30)))
+    text = report._shorten("\n".join(f"  line {i}" for i in range(30)))
     assert text == "\n    ".join([*(f"line {i}" for i in range(6)), "...", "line 29"])
-    assert doctor._shorten("one\ntwo") == "one\n    two"
+    assert report._shorten("one\ntwo") == "one\n    two"
 
 
 def test_own_data_is_checked_where_it_is(capsys, tmp_path):

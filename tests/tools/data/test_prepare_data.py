@@ -28,8 +28,7 @@ from runs.config import REPOSITORY
 from runs.folder import lock_folder
 from tests.tools.data.archives import make, make_tar, picture
 from tests.tools.data.local_server import File, serving
-from tools import doctor
-from tools.data import download, imagenet_archives, preparation
+from tools.data import checks, download, imagenet_archives, preparation
 from tools.data.parts import is_split
 from tools.data.place import DEVKIT, count_images
 from tools.data.sizes import RESERVE, in_bytes
@@ -813,7 +812,7 @@ def test_a_prepared_dataset_is_read_by_its_reader(server, capsys, tmp_path):
     parts = [replace(part, digest="") for part in SOURCES["oxford_pets"].parts]
     SOURCES["oxford_pets"] = replace(SOURCES["oxford_pets"], parts=tuple(parts))
     run(capsys, "oxford_pets", "--data", str(tmp_path))
-    report = doctor.check("oxford_pets", tmp_path)
+    report = checks.check("oxford_pets", tmp_path)
     assert report.numbers == {"classes": 2, "train": 8, "val": 2, "test": 4}
     assert report.decoded == 14
     assert [problem.what for problem in report.problems] == [
