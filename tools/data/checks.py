@@ -6,15 +6,14 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shlex import quote
 
 from tqdm import tqdm
-from yacs.config import CfgNode
 
-from dassl.data.datasets import DATASET_REGISTRY, Datum, build_dataset
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import UserError, read_image
 from datasets.errors import DatasetError
 from datasets.own import split_name
@@ -34,8 +33,8 @@ def check_all(names: Sequence[str], data: Path, decode: int | None = DECODED) ->
     """Check the datasets that are named, own data last; without names, all that are known.
 
     Raises:
-        UserError: a name that is not known, own data with a wrong prefix or no path, or a file
-            instead of the folder of all datasets.
+        UserError: a name that is not known, or a file instead of the folder of all datasets.
+        DatasetError: as `check`.
     """
     if data.is_file():
         raise UserError(f"--data {data} is a file, expected the folder of the datasets")
@@ -54,10 +53,11 @@ def check(name: str, data: Path, decode: int | None = DECODED) -> Report:
         decode: how many images are decoded, spread over all; None for all.
 
     Raises:
-        UserError: own data with a wrong prefix or no path.
+        DatasetError: own data with a wrong prefix or no path.
     """
     report = Report(name)
-    cfg = _configure(name, data)
+    # as a run would read the whole dataset
+    cfg = dataset_cfg(*(split_name(name) or (known_datasets()[name], "")), data)
     reader = DATASET_REGISTRY.get(cfg.DATASET.NAME)
     path = Path(cfg.DATASET.PATH) if cfg.DATASET.PATH else data / reader.dataset_dir
     place = Place(name, SOURCES[name], data) if name in SOURCES else None
@@ -84,30 +84,24 @@ def check(name: str, data: Path, decode: int | None = DECODED) -> Report:
         lists = {"train": None, "val": None, "test": dataset.test}
     problems, report.numbers = compare(lists, cfg.DATASET.NAME)
     report.problems += [Problem(what, repair) for what in problems]
-    _decode(report, lists, decode, place)
+    paths = sorted({item.impath for items in lists.values() for item in items or ()})
+    _decode(report, spread(paths, decode), place)
     return report
 
 
-def _configure(name: str, data: Path) -> CfgNode:
-    """The configuration with which a run would read a whole dataset."""
-    try:
-        own = split_name(name)
-    except DatasetError as error:
-        raise UserError(error) from None
-    return dataset_cfg(*(own or (known_datasets()[name], "")), data)
-
-
-def _decode(
-    report: Report,
-    lists: Mapping[str, Sequence[Datum] | None],
-    count: int | None,
-    place: Place | None,
-) -> None:
-    """Decode images of the lists, and add what cannot be to the report."""
-    paths = sorted({item.impath for items in lists.values() for item in items or ()})
-    chosen = spread(paths, count)
-    broken = decode_all(chosen, report.name)
-    report.decoded = len(chosen) - len(broken)
+def _decode(report: Report, paths: Sequence[str], place: Place | None) -> None:
+    """Decode images as training does, and add what cannot be to the report."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        reasons = tqdm(
+            pool.map(_why_broken, paths),
+            desc=f"decoding {report.name}",
+            total=len(paths),
+            unit=" images",
+            leave=False,
+            disable=None,
+        )
+        broken = [(path, why) for path, why in zip(paths, reasons, strict=True) if why]
+    report.decoded = len(paths) - len(broken)
     for path, why in broken[:SHOWN]:
         fix = "replace the file by a good copy"
         if place:
@@ -157,24 +151,6 @@ def spread(paths: Sequence[str], count: int | None) -> list[str]:
     if count is None or count >= len(paths):
         return list(paths)
     return [paths[i * len(paths) // count] for i in range(count)]
-
-
-def decode_all(paths: Sequence[str], title: str) -> list[tuple[str, str]]:
-    """Decode images as training does.
-
-    Returns:
-        Path and reason for each that cannot be decoded.
-    """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        reasons = tqdm(
-            pool.map(_why_broken, paths),
-            desc=f"decoding {title}",
-            total=len(paths),
-            unit=" images",
-            leave=False,
-            disable=None,
-        )
-        return [(path, why) for path, why in zip(paths, reasons, strict=True) if why]
 
 
 def _why_broken(path: str) -> str:

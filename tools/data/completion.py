@@ -61,7 +61,7 @@ def _fill(place: Place, part: Part, say: Say) -> None:
     """Bring what a part lacks to its place, from where `Place.by_hand` has seen that it can be."""
     path = place.find_download(part.file)
     if part.how == "flower_names":
-        _write_flower_names(place.folder / part.files[0])
+        _write(place.folder / part.files[0], _flower_names())
     elif place.lies_flat(part):
         say(f"{part.title}: sorting the images into class folders, by hard links")
         imagenet_archives.sort_val(place.folder / part.title, _devkit(place, part))
@@ -99,7 +99,7 @@ def _put(place: Place, part: Part, path: Path, say: Say) -> None:
         why = place.why_damaged(part, path)
         if why:
             raise UserError(f"{why}: delete it, and get it from {part.by_hand}")
-        _copy(path, place.folder / part.files[0])
+        _write(place.folder / part.files[0], path.read_bytes())
         return
     say(f"{part.title}: unpacking {path.name}")
     if part.how == "imagenet_train":
@@ -110,21 +110,19 @@ def _put(place: Place, part: Part, path: Path, say: Say) -> None:
         check_space(place.folder, path.stat().st_size, f"unpacking {path.name}")
         with unpack.scratch(place.folder, part.file) as draft:
             unpack.unpack(path, draft, inner=part.inner)
-            unpack.move(draft, part.moves, place.folder, path.name)
+            unpack.move(draft, part.content, place.folder / part.target, path.name)
 
 
-def _copy(path: Path, target: Path) -> None:
-    """Copy a small file to a place where nothing is."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_open(target, "wb") as file:
-        file.write(path.read_bytes())
-
-
-def _write_flower_names(target: Path) -> None:
+def _flower_names() -> bytes:
     """Class names of Flowers as CoOp has them: torchvision's, without one question mark."""
     from torchvision.datasets import Flowers102
 
     names = {str(i): name.rstrip("?") for i, name in enumerate(Flowers102.classes, start=1)}
+    return (json.dumps(names, indent=4) + "\n").encode()
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a small file where nothing is."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_open(target) as file:
-        file.write(json.dumps(names, indent=4) + "\n")
+    with atomic_open(target, "wb") as file:
+        file.write(content)

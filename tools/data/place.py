@@ -53,19 +53,19 @@ class Place:
         """Files that the reader takes: those of a part, or those that stand for them."""
         own = [self.folder / name for name in part.files]
         instead = self._instead(part)
-        complete = bool(instead) and all(path.is_file() for path in instead)
         # a split file goes before annotations, and own files before those of others
         first = any(is_split(path.name) for path in instead)
-        return instead if complete and (first or not all(path.is_file() for path in own)) else own
+        return instead if instead and (first or not all(path.is_file() for path in own)) else own
 
     def _instead(self, part: Part) -> list[Path]:
-        return [Path(os.path.normpath(self.folder / name)) for name in part.instead]
+        """Files that make a part needless; none unless all are there."""
+        paths = [Path(os.path.normpath(self.folder / name)) for name in part.instead]
+        return paths if all(path.is_file() for path in paths) else []
 
     def missing(self, part: Part) -> list[str]:
         """What of a part is not there, in words; empty when it is complete."""
         folder = self.folder
-        instead = self._instead(part)
-        if instead and all(path.is_file() for path in instead):
+        if self._instead(part):
             return []
         lacking = [f"{name} is not there" for name in part.files if not (folder / name).is_file()]
         if part.images:

@@ -33,13 +33,8 @@ def prepare_all(
     stems = resolve_names([name for name in datasets if name not in EMBEDDED], list(SOURCES))
     undone: list[str] = []
     for stem in stems:
-        if dry_run:
-            print(f"{stem} -> {data / SOURCES[stem].folder}")
-            print("".join(f"  {line}\n" for line in plan(stem, data)), end="")
-            undone += damaged_parts(stem, data)
-            continue
         try:
-            undone += prepare(stem, data, repair)
+            undone += plan(stem, data) if dry_run else prepare(stem, data, repair)
         except (UserError, OSError) as error:
             undone.append(f"{stem}: {error}")
     kept = sum(path.stat().st_size for path in (data / DOWNLOADS).rglob("*") if path.is_file())
@@ -108,14 +103,15 @@ def _say(line: str) -> None:
 
 
 def plan(stem: str, data: Path) -> list[str]:
-    """What `prepare` would do, a line for each part."""
-    place = Place(stem, SOURCES[stem], data)
-    return [f"{part.title}: {_step(place, part)}" for part in place.source.parts]
+    """Say what `prepare` would do.
 
-
-def damaged_parts(stem: str, data: Path) -> list[str]:
-    """Parts with damaged files, which no preparation mends, a line for each."""
+    Returns:
+        Damaged files, which no preparation mends, a line for each part.
+    """
     place = Place(stem, SOURCES[stem], data)
+    print(f"{stem} -> {place.folder}")
+    for part in place.source.parts:
+        _say(f"{part.title}: {_step(place, part)}")
     found = ((part.title, place.damaged(part)) for part in place.source.parts)
     return [f"{stem}, {title}: {describe(damaged)}" for title, damaged in found if damaged]
 

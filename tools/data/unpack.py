@@ -9,12 +9,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from dassl.utils import UserError
-from tools.data.parts import Moves
 from tools.data.sizes import CHUNK, progress
 
 # pictures are packed already: what grows more is no archive of pictures
@@ -73,35 +72,30 @@ def unpack(archive: Path, folder: Path, inner: str = "") -> None:
         path.unlink()
 
 
-def move(draft: Path, moves: Moves, folder: Path, name: str) -> None:
-    """Move unpacked files to their places; what is there already stays as it is.
+def move(draft: Path, candidates: Sequence[str], target: Path, name: str) -> None:
+    """Move unpacked files to their place; what is there already stays as it is.
 
     Args:
         draft: folder of the unpacked files, on the same disk.
-        moves: see `tools.data.parts.Moves`.
-        folder: the dataset's folder.
+        candidates: paths in the archive, of which the first that exists is moved.
+        target: what it becomes, or of a/* the folder that gets what is in a.
         name: of the archive, for the message.
 
     Raises:
         UserError: the archive does not have what should be moved.
     """
-    for candidates, target in moves:
-        for candidate in candidates:
-            found = draft / candidate.removesuffix("/*")
-            if not found.exists():
-                continue
-            if candidate.endswith("/*"):
-                for child in found.iterdir():
-                    merge(child, folder / target / child.name)
-            else:
-                merge(found, folder / target)
-            break
-        else:
-            tops = sorted(path.name for path in draft.iterdir())[:5]
-            raise UserError(
-                f"{name} has no {' or '.join(candidates)}, but: {', '.join(tops) or 'nothing'}. "
-                "It is another archive than expected"
-            )
+    for candidate in candidates:
+        found = draft / candidate.removesuffix("/*")
+        if found.exists():
+            inside = candidate.endswith("/*")
+            for path in found.iterdir() if inside else [found]:
+                merge(path, target / path.name if inside else target)
+            return
+    tops = sorted(path.name for path in draft.iterdir())[:5]
+    raise UserError(
+        f"{name} has no {' or '.join(candidates)}, but: {', '.join(tops) or 'nothing'}. "
+        "It is another archive than expected"
+    )
 
 
 def merge(source: Path, target: Path) -> None:

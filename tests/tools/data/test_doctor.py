@@ -65,7 +65,7 @@ def toy(tmp_path, monkeypatch):
                 "toy.zip",
                 images=Images("images", 15),
                 urls=("http://127.0.0.1:9/toy.zip",),
-                moves=((("images",), "images"),),
+                content=("images",),
                 by_hand="https://toy.example",
             ),
             Part(

@@ -776,7 +776,7 @@ def test_every_part_says_where_a_person_gets_it_and_names_are_unique():
         for part in source.parts:
             assert "https://" in part.by_hand, part.file
             assert part.images or part.files, part.file
-            assert part.how != "archive" or part.moves, part.file
+            assert part.how != "archive" or part.content, part.file
             if part.how == "file":
                 assert part.files == (part.file,)
 
