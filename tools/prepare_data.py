@@ -11,173 +11,12 @@ What only you can fetch is named, with its address and the place where to put it
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 
-from tabulate import tabulate
-from tqdm import tqdm
-
-from dassl.utils import UserError
 from runs import command
-from runs.config import REPOSITORY, check_name
-from tools.data.download import check_space, in_bytes
-from tools.data.parts import Part, Source
-from tools.data.place import DOWNLOADS, Place, describe
-from tools.data.sources import SOURCES
-
-# the embedded world makes itself
-MADE = ("shapes", "shapes_blurred", "shapes_negative", "digits")
-
-
-def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
-    """Make one dataset complete, as far as possible.
-
-    Args:
-        stem: a key of `SOURCES`.
-        data: folder of all datasets.
-        repair: unpack the images again, and add those that are not there.
-
-    Returns:
-        What is left undone, a line for each part; empty when the dataset is complete.
-
-    Raises:
-        UserError: another process prepares it.
-    """
-    place = Place(stem, SOURCES[stem], data)
-    print(f"{stem} -> {place.folder}")
-    parts = place.source.parts
-    todo = [part for part in parts if (repair and part.images) or not place.has(part)]
-    for part in parts:
-        if part not in todo:
-            _say(f"{part.title}: is there")
-    if not todo:
-        return []
-    undone = []
-    with _locked(place.downloads):
-        try:
-            check_space(data, _needed(place, todo), stem)
-        except UserError as error:
-            todo, undone = [], [f"{stem}: {error}"]
-        for part in todo:
-            try:
-                place.complete(part, _say, repair)
-                _say(f"{part.title}: done")
-            except UserError as error:
-                undone.append(f"{stem}, {part.title}: {error}")
-                _say(f"{part.title}: left undone, see below")
-            except OSError as error:
-                undone.append(f"{stem}, {part.title}: {error.strerror}: {error.filename}")
-                _say(f"{part.title}: left undone, see below")
-    return undone
-
-
-def plan(stem: str, data: Path) -> list[str]:
-    """What `prepare` would do, a line for each part."""
-    place = Place(stem, SOURCES[stem], data)
-    return [f"{part.title}: {_step(place, part)}" for part in place.source.parts]
-
-
-def damaged_parts(stem: str, data: Path) -> list[str]:
-    """Parts with damaged files, which no preparation mends, a line for each."""
-    place = Place(stem, SOURCES[stem], data)
-    found = ((part.title, place.damaged(part)) for part in place.source.parts)
-    return [f"{stem}, {title}: {describe(damaged)}" for title, damaged in found if damaged]
-
-
-def _step(place: Place, part: Part) -> str:
-    """What `prepare` would do for a part."""
-    links = [str(path) for _, path in place.linkable(part)]
-    path = place.find_download(part.file)
-    damaged = place.damaged(part)
-    if damaged:
-        return f"BY HAND: {describe(damaged)}"
-    if not place.missing(part):
-        return "is there"
-    if links:
-        return f"link {', '.join(links)}"
-    if part.how == "flower_names":
-        return "write it (the names are part of torchvision)"
-    if place.lift_command(part):
-        return f"BY HAND: its images lie one folder too deep: {place.lift_command(part)}"
-    if not place.is_automatic(part):
-        return f"BY HAND: {place.advice(part)}"
-    if path or not part.urls:
-        return f"unpack {path}" if path else "sort the images into class folders"
-    return f"download {part.urls[0]} ({in_bytes(part.size) if part.size else 'size not known'})"
-
-
-def overview(data: Path) -> str:
-    """A table: what can be prepared by itself, how big it is, and what is there."""
-    rows = []
-    for stem, source in SOURCES.items():
-        place, parts = Place(stem, source, data), source.parts
-        there = sum(place.has(part) for part in parts)
-        known = all(part.size or part.how != "archive" for part in parts)
-        rows.append(
-            [
-                stem,
-                automatic(source),
-                ", ".join(part.file for part in parts if part.only_by_hand) or "-",
-                in_bytes(sum(part.size for part in parts)) if known else "?",
-                "complete" if there == len(parts) else f"{there} of {len(parts)} parts",
-            ]
-        )
-    headers = ["dataset", "automatic", "by hand", "download", f"in {data}"]
-    return tabulate(rows, headers, disable_numparse=True)
-
-
-def automatic(source: Source) -> str:
-    """ "yes" or "partly": whether all parts have an address."""
-    return "partly" if any(part.only_by_hand for part in source.parts) else "yes"
-
-
-def _needed(place: Place, parts: Sequence[Part]) -> int:
-    """Bytes of disk that the downloads of some parts take, about."""
-    missing = (part for part in parts if part.urls and not place.find_download(part.file))
-    return sum(part.size * part.copies for part in missing)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from preparing the same dataset; the lock ends with the process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror}; choose another folder with --data"
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise UserError(f"another process prepares {folder.name}: wait for it") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _say(line: str) -> None:
-    tqdm.write(f"  {line}")
-
-
-def resolve_names(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Names of datasets without repetition, "all" replaced by all.
-
-    Raises:
-        UserError: a name that is not known, with the closest one.
-    """
-    wanted: list[str] = []
-    for name in names:
-        if name != "all":
-            check_name(name, known, "dataset")
-        wanted += known if name == "all" else [name]
-    return list(dict.fromkeys(wanted))
+from runs.config import REPOSITORY
+from tools.data.preparation import overview, prepare_all
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -190,36 +29,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--repair", action="store_true", help="unpack the images again, and add missing ones")
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
     return parser
-
-
-def run(datasets: Sequence[str], data: Path, dry_run: bool = False, repair: bool = False) -> None:
-    """Prepare datasets one after the other; one that fails does not stop the others.
-
-    Raises:
-        UserError: a name is not known, or something is left undone; with the list of it.
-    """
-    for name in set(datasets) & set(MADE):
-        print(f"{name} needs no preparation: it is made on first use")
-    stems = resolve_names([name for name in datasets if name not in MADE], list(SOURCES))
-    undone: list[str] = []
-    for stem in stems:
-        if dry_run:
-            print(f"{stem} -> {data / SOURCES[stem].folder}")
-            print("".join(f"  {line}\n" for line in plan(stem, data)), end="")
-            undone += damaged_parts(stem, data)
-            continue
-        try:
-            undone += prepare(stem, data, repair)
-        except UserError as error:
-            undone.append(f"{stem}: {error}")
-    kept = sum(path.stat().st_size for path in (data / DOWNLOADS).rglob("*") if path.is_file())
-    if kept and not dry_run:
-        print(f"Downloads are kept in {data / DOWNLOADS} ({in_bytes(kept)}); delete them any time")
-    if undone:
-        raise UserError("left undone:\n" + "\n".join(f"  - {line}" for line in undone))
-    if stems and not dry_run:
-        names = " ".join(stems)
-        print(f"Complete. To check it: python -m tools.doctor {names} --data {quote(str(data))}")
 
 
 @command.mistakes_told()
@@ -237,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.list:
         print(overview(data))
     if args.datasets:
-        run(args.datasets, data, args.dry_run, args.repair)
+        prepare_all(args.datasets, data, args.dry_run, args.repair)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import time
 import urllib.error
@@ -25,13 +24,12 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from dassl.utils import UserError
+from tools.data.sizes import CHUNK, check_space, in_bytes, progress
 
-CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 5  # in a row without progress, for each address
 PAUSE = 1.0  # seconds before the second attempt; doubles
 LONGEST_PAUSE = 30.0
-RESERVE = 100 << 20  # bytes that stay free on the disk
 TRANSIENT = {408, 425, 429}  # and everything from 500 on
 HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head)", re.IGNORECASE | re.DOTALL)
 TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
@@ -127,7 +125,7 @@ def check_digest(path: Path, digest: str) -> None:
     kind, _, expected = digest.partition(":")
     name = path.name.removesuffix(".part")
     algorithm = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file, _bar(f"checking {name}", path.stat().st_size) as bar:
+    with path.open("rb") as file, progress(f"checking {name}", path.stat().st_size) as bar:
         while chunk := file.read(CHUNK):
             algorithm.update(chunk)
             bar.update(len(chunk))
@@ -136,31 +134,6 @@ def check_digest(path: Path, digest: str) -> None:
             f"{name} is damaged, or another file: its {kind} is {algorithm.hexdigest()}, "
             f"expected {expected}"
         )
-
-
-def check_space(folder: Path, needed: int, what: str) -> None:
-    """Check that the disk of a folder has room.
-
-    Raises:
-        UserError: it has not; with both sizes.
-    """
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed + RESERVE > free:
-        raise UserError(
-            f"{what} needs {in_bytes(needed)} of disk, and {in_bytes(RESERVE)} stay free, but "
-            f"{folder} has only {in_bytes(free)}: free some, or choose another folder with --data"
-        )
-
-
-def in_bytes(size: int) -> str:
-    """A size for people: 791918971 is "792 MB"."""
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            number = size / factor
-            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
-    return f"{size} bytes"
 
 
 def _fetch_from(url: str, target: Path, digest: str, copies: int) -> None:
@@ -277,7 +250,7 @@ def _beginning(response: Any) -> bytes:
 
 def _write(response: Any, first: bytes, partial: _Partial, have: int) -> None:
     """Append what the server sends to the partial file."""
-    with partial.path.open("ab") as file, _bar(partial.path.stem, partial.total, have) as bar:
+    with partial.path.open("ab") as file, progress(partial.path.stem, partial.total, have) as bar:
         chunk = first
         while chunk:
             try:
@@ -312,16 +285,3 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, TimeoutError):
         return f"no answer for {TIMEOUT:.0f} s"
     return str(getattr(cause, "strerror", None) or cause or type(error).__name__)
-
-
-def _bar(name: str, total: int | None, initial: int = 0) -> tqdm:
-    """Progress in bytes; silent where the output is not a terminal."""
-    return tqdm(
-        desc=f"  {name}",
-        total=total,
-        initial=initial,
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        disable=None,
-    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dassl.utils import UserError
-from tools.data.download import check_space
+from tools.data.sizes import check_space
 from tools.data.unpack import JUNK, merge, scratch
 
 WNID = re.compile(r"n\d{8}")

@@ -38,8 +38,8 @@ class Part:
         digest: "md5:<hex>" or "sha256:<hex>"; "" where none is published.
         how: what to do with the download. "file": it is `files[0]`; "archive": unpack and move.
         inner: an archive inside the archive that is the one to unpack.
-        moves: path in the archive (several: the first that exists; "a/*": what is in a) -> path in
-            the dataset's folder ("" is the folder itself).
+        content: path in the archive (several: the first that exists) of what becomes `title`;
+            "a/*": what is in a goes to the dataset's folder.
         by_hand: where a person gets it.
         note: what a person should know about it.
     """
@@ -53,7 +53,7 @@ class Part:
     digest: str = ""
     how: Literal["file", "archive", "imagenet_train", "imagenet_val", "flower_names"] = "archive"
     inner: str = ""
-    moves: tuple[tuple[tuple[str, ...], str], ...] = ()
+    content: tuple[str, ...] = ()
     by_hand: str = ""
     note: str = ""
 
@@ -61,6 +61,11 @@ class Part:
     def title(self) -> str:
         """What the part is, for people: its folder of images, its file, or their folder."""
         return self.images.folder if self.images else posixpath.commonpath(self.files)
+
+    @property
+    def target(self) -> str:
+        """Where the content of the archive goes, path in the dataset's folder."""
+        return "" if any(path.endswith("/*") for path in self.content) else self.title
 
     @property
     def only_by_hand(self) -> bool:

@@ -1,37 +1,28 @@
-"""A dataset on the disk: what is missing or damaged, and how a download becomes it.
+"""A dataset on the disk: what is there, what is missing or damaged, and who can mend it how.
 
-Nothing that is there is overwritten or deleted: a download is unpacked beside its place, and only
-what is missing moves in.
+Looks only; what completes a part is in `tools.data.completion`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from shlex import quote
 
-from dassl.utils import UserError, atomic_open
 from datasets.counts import is_published
 from datasets.errors import DatasetError
 from datasets.files import is_image
 from datasets.imagenet import read_classnames
 from datasets.splits import read_split
-from tools.data import imagenet_archives, unpack
-from tools.data.download import DamagedError, check_digest, check_space, fetch, in_bytes
+from tools.data.download import DamagedError, check_digest
 from tools.data.imagenet_archives import is_flat
 from tools.data.parts import Part, Source, is_split
 
 DOWNLOADS = "downloads"  # folder below DATA; archives stay there
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
-Say = Callable[[str], None]  # takes a line about what happens
-
-
-class ByHand(UserError):
-    """A part that nobody but the user can fetch; the text says from where and to which place."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +53,26 @@ class Place:
         """Files that the reader takes: those of a part, or those that stand for them."""
         own = [self.folder / name for name in part.files]
         instead = self._instead(part)
-        complete = bool(instead) and all(path.is_file() for path in instead)
         # a split file goes before annotations, and own files before those of others
         first = any(is_split(path.name) for path in instead)
-        return instead if complete and (first or not all(path.is_file() for path in own)) else own
+        return instead if instead and (first or not all(path.is_file() for path in own)) else own
 
     def _instead(self, part: Part) -> list[Path]:
-        return [Path(os.path.normpath(self.folder / name)) for name in part.instead]
+        """Files that make a part needless; none unless all are there."""
+        paths = [Path(os.path.normpath(self.folder / name)) for name in part.instead]
+        return paths if all(path.is_file() for path in paths) else []
 
     def missing(self, part: Part) -> list[str]:
         """What of a part is not there, in words; empty when it is complete."""
         folder = self.folder
-        instead = self._instead(part)
-        if instead and all(path.is_file() for path in instead):
+        if self._instead(part):
             return []
         lacking = [f"{name} is not there" for name in part.files if not (folder / name).is_file()]
         if part.images:
             found = count_images(folder / part.images.folder, part.images.depths)
             if found < part.images.count:
                 line = f"{part.images.folder} has {found:,} of {part.images.count:,} images"
-                if part.how == "imagenet_val" and is_flat(folder / part.images.folder):
+                if self.lies_flat(part):
                     line += " in class folders: they lie side by side"
                 lacking.append(line)
         return lacking
@@ -89,7 +80,7 @@ class Place:
     def damaged(self, part: Part) -> list[tuple[str, str]]:
         """Small files of a part that are there but cannot be used: what is wrong, and a fix."""
         used = (path for path in self.small_files(part) if path.is_file())
-        reasons = ((path, self._why_damaged(part, path)) for path in used)
+        reasons = ((path, self.why_damaged(part, path)) for path in used)
         return [
             (f"{path.name} is there but damaged ({why})", self.replace_command(path))
             for path, why in reasons
@@ -134,7 +125,7 @@ class Place:
                 if part.images and name == part.images.folder:
                     there = count_images(place, part.images.depths) >= part.images.count
                 else:
-                    there = place.is_file() and not self._why_damaged(part, place)
+                    there = place.is_file() and not self.why_damaged(part, place)
                 if there:
                     found.append((name, place))
                     break
@@ -149,20 +140,42 @@ class Place:
             return ""
         return f"mv {quote(str(root / root.name))}/* {quote(str(root))}/"
 
+    def lies_flat(self, part: Part) -> bool:
+        """Whether ImageNet's validation images lie side by side, without class folders."""
+        return part.how == "imagenet_val" and is_flat(self.folder / part.title)
+
+    def _wanted(self, part: Part) -> list[str]:
+        """Names of the downloads that a part is made of."""
+        if part.how != "imagenet_val":
+            return [part.file]
+        return [DEVKIT] if self.lies_flat(part) else [part.file, DEVKIT]
+
     def is_automatic(self, part: Part) -> bool:
-        """Whether `complete` can do its work without a person."""
+        """Whether a part that is not complete can be made so without a person."""
         if part.urls or part.how == "flower_names" or self.linkable(part):
             return True
-        if part.how == "imagenet_val":
-            have = is_flat(self.folder / part.title) or self.find_download(part.file) is not None
-            return have and self.find_download(DEVKIT) is not None
-        return self.find_download(part.file) is not None
+        return all(self.find_download(name) for name in self._wanted(part))
+
+    def by_hand(self, part: Part, repair: bool = False) -> str:
+        """What a person does before a part can be completed; "" where nothing has to be done.
+
+        Args:
+            part: one of the source's parts, not complete.
+            repair: images one folder too deep stay there, others are unpacked beside them.
+        """
+        lift = self.lift_command(part)
+        if lift and not repair:
+            return f"its images lie one folder too deep: {lift}"
+        return "" if self.is_automatic(part) else self.advice(part)
+
+    def remedy(self, part: Part) -> str:
+        """The command, or what a person does, to complete a part that is not."""
+        lift = self.lift_command(part)
+        return lift or (self.command if self.is_automatic(part) else self.advice(part))
 
     def advice(self, part: Part) -> str:
         """What a person does for a part that cannot be prepared without."""
-        wanted = [part.file]
-        if part.how == "imagenet_val":
-            wanted = [DEVKIT] if is_flat(self.folder / part.title) else [part.file, DEVKIT]
+        wanted = self._wanted(part)
         absent = [name for name in wanted if self.find_download(name) is None] or wanted
         return (
             f"get {' and '.join(absent)} from {part.by_hand}, put "
@@ -170,94 +183,7 @@ class Place:
             f"again{'. ' if part.note else ''}{part.note}"
         )
 
-    def complete(self, part: Part, say: Say, repair: bool = False) -> None:
-        """Make a part complete: link what is elsewhere below DATA, else download, unpack, move.
-
-        Args:
-            part: one of the source's parts.
-            say: takes a line about what happens.
-            repair: add images that the download has and the folder has not, though there are
-                enough.
-
-        Raises:
-            ByHand: there is no address, and the user has not put the file there yet.
-            UserError: the download failed, is damaged or does not have what it should have; or a
-                small file that is there is damaged.
-        """
-        for name, place in self.linkable(part):
-            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).symlink_to(os.path.relpath(place, (self.folder / name).parent))
-            say(f"{name}: linked to {place}")
-        damaged = self.damaged(part)
-        if damaged:
-            raise UserError(describe(damaged))
-        if not self.missing(part) and not (repair and part.images):
-            return
-        lift = self.lift_command(part)
-        if lift and not repair:
-            raise ByHand(f"its images lie one folder too deep: {lift}")
-        if not self.is_automatic(part):
-            raise ByHand(self.advice(part))
-        path = self.find_download(part.file)
-        if part.how == "flower_names":
-            _write_flower_names(self.folder / part.files[0])
-        elif part.how == "imagenet_val" and is_flat(self.folder / part.title):
-            self._sort_val(part, say)
-        else:
-            if path is None:
-                path = self._download(part, say)
-            else:
-                say(f"{part.title}: taking {path}")
-                check_digest(path, part.digest)
-            self._put(part, path, say)
-        lacking = self.missing(part)
-        if lacking:
-            raise UserError(
-                f"{'; '.join(lacking)}, after all of {part.file} is in place: if it may be "
-                "damaged, delete it and run the command again"
-            )
-
-    def _sort_val(self, part: Part, say: Say) -> None:
-        say(f"{part.title}: sorting the images into class folders, by hard links")
-        devkit = self.find_download(DEVKIT)
-        if devkit is None:
-            raise ByHand(self.advice(part))
-        imagenet_archives.sort_val(self.folder / part.title, devkit)
-
-    def _download(self, part: Part, say: Say) -> Path:
-        """Fetch the file of a part into the folder of downloads."""
-        path = self.downloads / part.file
-        size = f" ({in_bytes(part.size)})" if part.size else ""
-        say(f"{part.title}: downloading {part.file}{size}")
-        try:
-            fetch(part.urls, path, part.digest, part.copies)
-        except UserError as error:
-            raise UserError(f"{error}. By hand: {self.advice(part)}") from None
-        return path
-
-    def _put(self, part: Part, path: Path, say: Say) -> None:
-        """Bring the content of a download to its place."""
-        if part.how == "file":
-            why = self._why_damaged(part, path)
-            if why:
-                raise UserError(f"{why}: delete it, and get it from {part.by_hand}")
-            _copy(path, self.folder / part.files[0])
-            return
-        say(f"{part.title}: unpacking {path.name}")
-        if part.how == "imagenet_train":
-            imagenet_archives.unpack_train(path, self.folder / part.title)
-        elif part.how == "imagenet_val":
-            devkit = self.find_download(DEVKIT)
-            if devkit is None:
-                raise ByHand(self.advice(part))
-            imagenet_archives.unpack_val(path, self.folder / part.title, devkit)
-        else:
-            check_space(self.folder, path.stat().st_size, f"unpacking {path.name}")
-            with unpack.scratch(self.folder, part.file) as draft:
-                unpack.unpack(path, draft, inner=part.inner)
-                unpack.move(draft, part.moves, self.folder, path.name)
-
-    def _why_damaged(self, part: Part, path: Path) -> str:
+    def why_damaged(self, part: Part, path: Path) -> str:
         """Why a small file is not what its name says, as far as that can be told; "" if it is."""
         try:
             if part.how == "file" and path.name == part.file:
@@ -305,20 +231,3 @@ def count_images(folder: Path, depths: tuple[int, ...]) -> int:
     except (FileNotFoundError, NotADirectoryError):
         return 0
     return count
-
-
-def _copy(path: Path, target: Path) -> None:
-    """Copy a small file to a place where nothing is."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_open(target, "wb") as file:
-        file.write(path.read_bytes())
-
-
-def _write_flower_names(target: Path) -> None:
-    """Class names of Flowers as CoOp has them: torchvision's, without one question mark."""
-    from torchvision.datasets import Flowers102
-
-    names = {str(i): name.rstrip("?") for i, name in enumerate(Flowers102.classes, start=1)}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_open(target) as file:
-        file.write(json.dumps(names, indent=4) + "\n")

@@ -6,6 +6,7 @@ planning; what counts during a transfer is the length that the server states.
 
 from __future__ import annotations
 
+from datasets.splits import PARTS
 from tools.data.parts import Images, Part, Source
 
 MB, GB = 10**6, 10**9
@@ -22,9 +23,8 @@ def drive_page(identifier: str) -> str:
     return f"https://drive.google.com/file/d/{identifier}/view"
 
 
-def split(name: str, identifier: str, instead: tuple[str, ...] = (), size: int = 0) -> Part:
-    """The split file of CoOp for a dataset, on Google Drive."""
-    file = f"split_zhou_{name}.json"
+def on_drive(file: str, identifier: str, instead: tuple[str, ...] = (), size: int = 0) -> Part:
+    """A small file on Google Drive, taken as it is."""
     return Part(
         file=file,
         files=(file,),
@@ -36,18 +36,15 @@ def split(name: str, identifier: str, instead: tuple[str, ...] = (), size: int =
     )
 
 
+def split(name: str, identifier: str, instead: tuple[str, ...] = (), size: int = 0) -> Part:
+    """The split file of CoOp for a dataset."""
+    return on_drive(f"split_zhou_{name}.json", identifier, instead, size)
+
+
 def classnames(variant: bool = False) -> Part:
     """The names of ImageNet's classes; a variant does with those of ImageNet beside it."""
-    identifier = "1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"
-    return Part(
-        file="classnames.txt",
-        files=("classnames.txt",),
-        how="file",
-        urls=drive(identifier),
-        size=22_000,
-        instead=("../imagenet/classnames.txt",) if variant else (),
-        by_hand=drive_page(identifier),
-    )
+    instead = ("../imagenet/classnames.txt",) if variant else ()
+    return on_drive("classnames.txt", "1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF", instead, 22_000)
 
 
 VGG = "https://www.robots.ox.ac.uk/~vgg/data"
@@ -56,11 +53,13 @@ BERKELEY = "https://people.eecs.berkeley.edu/~hendrycks"
 IMAGENET_PAGE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php (with a login)"
 SKETCH = "1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA"
 UCF = "10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"
-CARS_MATLAB = (
+CARS_LISTS = (
     "devkit/cars_train_annos.mat",
     "devkit/cars_meta.mat",
     "cars_test_annos_withlabels.mat",
 )
+SUN_LISTS = ("ClassName.txt", "Training_01.txt", "Testing_01.txt")
+UCF_LISTS = tuple(f"ucfTrainTestlist/{n}.txt" for n in ("classInd", "trainlist01", "testlist01"))
 CARS_BY_HAND = (
     "somebody who has it (its host, ai.stanford.edu/~jkrause, is gone; users' hints: "
     "https://github.com/pytorch/vision/issues/7545)"
@@ -111,14 +110,10 @@ SOURCES: dict[str, Source] = {
                 size=137_414_764,
                 digest="md5:3138e1922a9193bfa496528edbbc45d0",
                 inner="caltech-101/101_ObjectCategories.tar.gz",
-                moves=((("101_ObjectCategories",), "101_ObjectCategories"),),
+                content=("101_ObjectCategories",),
                 by_hand="https://data.caltech.edu/records/mzrjq-6wc02",
             ),
-            split(
-                "Caltech101",
-                "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN",
-                size=809_184,
-            ),
+            split("Caltech101", "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN", size=809_184),
         ),
     ),
     "oxford_pets": Source(
@@ -130,8 +125,8 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{VGG}/pets/data/images.tar.gz",),
                 size=791_918_971,
                 digest="md5:5c4f3ee8e5d25df40f4fd59a7f44e54c",
-                moves=((("images",), "images"),),
-                by_hand="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+                content=("images",),
+                by_hand=f"{VGG}/pets/",
             ),
             Part(
                 file="annotations.tar.gz",
@@ -140,8 +135,8 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{VGG}/pets/data/annotations.tar.gz",),
                 size=19_173_078,
                 digest="md5:95a8c909bbe2e81eed6a22bccdf3f68f",
-                moves=((("annotations",), "annotations"),),
-                by_hand="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+                content=("annotations",),
+                by_hand=f"{VGG}/pets/",
             ),
         ),
     ),
@@ -152,7 +147,7 @@ SOURCES: dict[str, Source] = {
                 file="cars_train.tgz",
                 images=Images("cars_train", 8_144, (0,)),
                 size=980 * MB,
-                moves=((("cars_train/cars_train", "cars_train"), "cars_train"),),
+                content=("cars_train/cars_train", "cars_train"),
                 by_hand=CARS_BY_HAND,
                 note=CARS_NOTE,
             ),
@@ -160,16 +155,11 @@ SOURCES: dict[str, Source] = {
                 file="cars_test.tgz",
                 images=Images("cars_test", 8_041, (0,)),
                 size=980 * MB,
-                moves=((("cars_test/cars_test", "cars_test"), "cars_test"),),
+                content=("cars_test/cars_test", "cars_test"),
                 by_hand=CARS_BY_HAND,
                 note=CARS_NOTE,
             ),
-            split(
-                "StanfordCars",
-                "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
-                CARS_MATLAB,
-                size=1_855_652,
-            ),
+            split("StanfordCars", "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT", CARS_LISTS, size=1_855_652),
         ),
     ),
     "oxford_flowers": Source(
@@ -181,8 +171,8 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{VGG}/flowers/102/102flowers.tgz",),
                 size=344_862_509,
                 digest="md5:52808999861908f626f3c1f4e79d11fa",
-                moves=((("jpg",), "jpg"),),
-                by_hand="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+                content=("jpg",),
+                by_hand=f"{VGG}/flowers/102/",
             ),
             Part(
                 file="imagelabels.mat",
@@ -192,7 +182,7 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{VGG}/flowers/102/imagelabels.mat",),
                 size=502,
                 digest="md5:e0620be6f572b9609742df49c70aed4d",
-                by_hand="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+                by_hand=f"{VGG}/flowers/102/",
             ),
             Part(
                 file="cat_to_name.json",
@@ -212,7 +202,7 @@ SOURCES: dict[str, Source] = {
                 urls=("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",),
                 size=4_996_278_331,
                 digest="md5:85eeb15f3717b99a5da872d97d918f87",
-                moves=((("food-101/*",), ""),),
+                content=("food-101/*",),
                 by_hand="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
             ),
             split("Food101", "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
@@ -224,16 +214,11 @@ SOURCES: dict[str, Source] = {
             Part(
                 file="fgvc-aircraft-2013b.tar.gz",
                 images=Images("images", 10_000, (0,)),
-                files=(
-                    "variants.txt",
-                    "images_variant_train.txt",
-                    "images_variant_val.txt",
-                    "images_variant_test.txt",
-                ),
+                files=("variants.txt", *(f"images_variant_{part}.txt" for part in PARTS)),
                 urls=(f"{VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
                 size=2_753_340_328,
-                moves=((("fgvc-aircraft-2013b/data/*",), ""),),
-                by_hand="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
+                content=("fgvc-aircraft-2013b/data/*",),
+                by_hand=f"{VGG}/fgvc-aircraft/",
             ),
         ),
     ),
@@ -245,15 +230,11 @@ SOURCES: dict[str, Source] = {
                 images=Images("SUN397", 39_700, (2, 3)),
                 size=39 * GB,
                 digest="md5:8ca2778205c41d23104230ba66911c7a",
-                moves=((("SUN397",), "SUN397"),),
+                content=("SUN397",),
                 by_hand=SUN_BY_HAND,
                 note=SUN_NOTE,
             ),
-            split(
-                "SUN397",
-                "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq",
-                instead=("ClassName.txt", "Training_01.txt", "Testing_01.txt"),
-            ),
+            split("SUN397", "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq", SUN_LISTS),
         ),
     ),
     "dtd": Source(
@@ -265,14 +246,10 @@ SOURCES: dict[str, Source] = {
                 urls=(f"{VGG}/dtd/download/dtd-r1.0.1.tar.gz",),
                 size=625_239_812,
                 digest="md5:fff73e5086ae6bdbea199a49dfb8a4c1",
-                moves=((("dtd/*",), ""),),
-                by_hand="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
+                content=("dtd/*",),
+                by_hand=f"{VGG}/dtd/",
             ),
-            split(
-                "DescribableTextures",
-                "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x",
-                size=563_702,
-            ),
+            split("DescribableTextures", "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x", size=563_702),
         ),
     ),
     "eurosat": Source(
@@ -287,14 +264,10 @@ SOURCES: dict[str, Source] = {
                 ),
                 size=94_280_567,
                 digest="md5:c8fa014336c82ac7804f0398fcb19387",
-                moves=((("2750", "EuroSAT/2750"), "2750"),),
+                content=("2750", "EuroSAT/2750"),
                 by_hand=f"{HF}/torchgeo/eurosat (the RGB images, EuroSAT.zip)",
             ),
-            split(
-                "EuroSAT",
-                "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o",
-                size=3_006_492,
-            ),
+            split("EuroSAT", "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o", size=3_006_492),
         ),
     ),
     "ucf101": Source(
@@ -304,18 +277,10 @@ SOURCES: dict[str, Source] = {
                 file="UCF-101-midframes.zip",
                 images=Images("UCF-101-midframes", 13_320),
                 urls=drive(UCF),
-                moves=((("UCF-101-midframes",), "UCF-101-midframes"),),
+                content=("UCF-101-midframes",),
                 by_hand=drive_page(UCF),
             ),
-            split(
-                "UCF101",
-                "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
-                tuple(
-                    f"ucfTrainTestlist/{name}.txt"
-                    for name in ("classInd", "trainlist01", "testlist01")
-                ),
-                size=1_557_485,
-            ),
+            split("UCF101", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y", UCF_LISTS, size=1_557_485),
         ),
     ),
     "imagenetv2": Source(
@@ -328,15 +293,7 @@ SOURCES: dict[str, Source] = {
                     f"{HF}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
                 ),
                 size=1_260 * MB,
-                moves=(
-                    (
-                        (
-                            "imagenetv2-matched-frequency-format-val",
-                            "imagenetv2-matched-frequency",
-                        ),
-                        "imagenetv2-matched-frequency-format-val",
-                    ),
-                ),
+                content=("imagenetv2-matched-frequency-format-val", "imagenetv2-matched-frequency"),
                 by_hand=f"{HF}/vaishaal/ImageNetV2",
             ),
             classnames(variant=True),
@@ -350,7 +307,7 @@ SOURCES: dict[str, Source] = {
                 images=Images("images", 50_889),
                 urls=drive(SKETCH),
                 size=7_600 * MB,
-                moves=((("sketch", "ImageNet-Sketch/sketch", "images"), "images"),),
+                content=("sketch", "ImageNet-Sketch/sketch", "images"),
                 by_hand=f"https://github.com/HaohanWang/ImageNet-Sketch, or {drive_page(SKETCH)}",
             ),
             classnames(variant=True),
@@ -364,7 +321,7 @@ SOURCES: dict[str, Source] = {
                 images=Images("imagenet-a", 7_500),
                 urls=(f"{BERKELEY}/imagenet-a.tar",),
                 size=687 * MB,
-                moves=((("imagenet-a",), "imagenet-a"),),
+                content=("imagenet-a",),
                 by_hand="https://github.com/hendrycks/natural-adv-examples",
             ),
             classnames(variant=True),
@@ -378,7 +335,7 @@ SOURCES: dict[str, Source] = {
                 images=Images("imagenet-r", 30_000),
                 urls=(f"{BERKELEY}/imagenet-r.tar",),
                 size=2_190 * MB,
-                moves=((("imagenet-r",), "imagenet-r"),),
+                content=("imagenet-r",),
                 by_hand="https://github.com/hendrycks/imagenet-r",
             ),
             classnames(variant=True),

@@ -9,22 +9,18 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dassl.utils import UserError
+from tools.data.sizes import CHUNK, progress
 
-CHUNK = 1 << 20
 # pictures are packed already: what grows more is no archive of pictures
 GROWTH = 5
 SLACK = 200 << 20
 DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError)
 JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\._|\.DS_Store$)")
-# path in the archive (several: the first that exists) -> path in the dataset's folder
-Moves = tuple[tuple[tuple[str, ...], str], ...]
 
 
 @contextmanager
@@ -76,35 +72,30 @@ def unpack(archive: Path, folder: Path, inner: str = "") -> None:
         path.unlink()
 
 
-def move(draft: Path, moves: Moves, folder: Path, name: str) -> None:
-    """Move unpacked files to their places; what is there already stays as it is.
+def move(draft: Path, candidates: Sequence[str], target: Path, name: str) -> None:
+    """Move unpacked files to their place; what is there already stays as it is.
 
     Args:
         draft: folder of the unpacked files, on the same disk.
-        moves: see `tools.data.parts.Part`.
-        folder: the dataset's folder.
+        candidates: paths in the archive, of which the first that exists is moved.
+        target: what it becomes, or of a/* the folder that gets what is in a.
         name: of the archive, for the message.
 
     Raises:
         UserError: the archive does not have what should be moved.
     """
-    for candidates, target in moves:
-        for candidate in candidates:
-            found = draft / candidate.removesuffix("/*")
-            if not found.exists():
-                continue
-            if candidate.endswith("/*"):
-                for child in found.iterdir():
-                    merge(child, folder / target / child.name)
-            else:
-                merge(found, folder / target)
-            break
-        else:
-            tops = sorted(path.name for path in draft.iterdir())[:5]
-            raise UserError(
-                f"{name} has no {' or '.join(candidates)}, but: {', '.join(tops) or 'nothing'}. "
-                "It is another archive than expected"
-            )
+    for candidate in candidates:
+        found = draft / candidate.removesuffix("/*")
+        if found.exists():
+            inside = candidate.endswith("/*")
+            for path in found.iterdir() if inside else [found]:
+                merge(path, target / path.name if inside else target)
+            return
+    tops = sorted(path.name for path in draft.iterdir())[:5]
+    raise UserError(
+        f"{name} has no {' or '.join(candidates)}, but: {', '.join(tops) or 'nothing'}. "
+        "It is another archive than expected"
+    )
 
 
 def merge(source: Path, target: Path) -> None:
@@ -122,7 +113,7 @@ def _unpack_tar(archive: Path, folder: Path, limit: int, inner: str) -> None:
     with (
         archive.open("rb") as raw,
         tarfile.open(fileobj=raw, mode="r:*") as tar,
-        _bar(archive) as bar,
+        progress(f"unpacking {archive.name}", archive.stat().st_size) as bar,
     ):
         for member in tar:
             if JUNK.search(member.name) or (inner and member.name != inner):
@@ -137,7 +128,10 @@ def _unpack_tar(archive: Path, folder: Path, limit: int, inner: str) -> None:
 
 
 def _unpack_zip(archive: Path, folder: Path, limit: int, inner: str) -> None:
-    with zipfile.ZipFile(archive) as file, _bar(archive) as bar:
+    with (
+        zipfile.ZipFile(archive) as file,
+        progress(f"unpacking {archive.name}", archive.stat().st_size) as bar,
+    ):
         members = [
             member
             for member in file.infolist()
@@ -168,15 +162,3 @@ def _damaged(archive: Path, error: Exception) -> UserError:
     if "\n" in reason:  # what each kind of compression has to say
         reason = "it is no zip or tar"
     return UserError(f"{archive} is damaged ({reason}): delete it and run the command again")
-
-
-def _bar(archive: Path) -> tqdm:
-    """Progress in bytes of the archive; silent where the output is not a terminal."""
-    return tqdm(
-        desc=f"  unpacking {archive.name}",
-        total=archive.stat().st_size,
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        disable=None,
-    )

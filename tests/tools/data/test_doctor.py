@@ -2,118 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
-from datasets.counts import COUNTS, DIGESTS, Counts
-from datasets.errors import DatasetError
-from datasets.splits import PARTS, digest, read_split
+from dassl.data.datasets import build_dataset
+from datasets.splits import PARTS
+from runs.config import CONFIGS, default_cfg
 from tests.tools.data.archives import picture
-from tools import doctor
-from runs.config import default_cfg
-from tools.doctor import check, compare, main, spread
-from tools.data.parts import Images, Part, Source
+from tests.tools.data.command_line import call
+from tests.tools.data.toy import command, problems
+from tools.data import report
+from tools.data.checks import check, spread
+from tools.data.names import known_datasets
+from tools.data.parts import Images
 from tools.data.place import DEVKIT
 from tools.data.sources import SOURCES
-
-
-class Toy(DatasetBase):
-    """Reads `split.json` as the readers of published datasets do."""
-
-    dataset_dir = "toy"
-    elsewhere: dict[str, tuple[str, ...]] = {}
-
-    def __init__(self, cfg):
-        folder = Path(cfg.DATASET.ROOT) / self.dataset_dir
-        lists = json.loads((folder / "split_zhou_Toy.json").read_text())
-        missing = [p for items in lists.values() for p, _, _ in items if not (folder / p).is_file()]
-        if missing:
-            raise DatasetError(f"{len(missing)} images are missing, {missing[0]} first")
-        print("a reader that talks\nNote: it has notes")
-        train, val, test = (
-            [Datum(str(folder / path), label, classname=name) for path, label, name in lists[split]]
-            for split in PARTS
-        )
-        super().__init__(train_x=train, val=val, test=test)
-
-
-class ToyTestOnly(Toy):
-    """The same images, for testing only."""
-
-    test_only = True
-
-
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
-    """A whole dataset of 3 classes, 5 images each, that the tools know; its folder."""
-    for reader in (Toy, ToyTestOnly):
-        monkeypatch.setitem(DATASET_REGISTRY._obj_map, reader.__name__, reader)
-    monkeypatch.setitem(COUNTS, "Toy", Counts(3, 9, 3, 3))
-    source = Source(
-        "Toy",
-        (
-            Part(
-                "toy.zip",
-                images=Images("images", 15),
-                urls=("http://127.0.0.1:9/toy.zip",),
-                moves=((("images",), "images"),),
-                by_hand="https://toy.example",
-            ),
-            Part(
-                "split_zhou_Toy.json",
-                files=("split_zhou_Toy.json",),
-                how="file",
-                by_hand="https://split.example",
-            ),
-        ),
-    )
-    monkeypatch.setitem(SOURCES, "toy", source)
-    monkeypatch.setattr(doctor, "known_datasets", lambda: {"toy": "Toy", "shapes": "Shapes"})
-    folder = tmp_path / "toy"
-    lists: dict[str, list] = {split: [] for split in PARTS}
-    for label, name in enumerate(("ant", "bee", "cat")):
-        (folder / "images" / name).mkdir(parents=True)
-        for i, split in enumerate(("train",) * 3 + ("val", "test")):
-            path = f"images/{name}/{i}.jpg"
-            (folder / path).write_bytes(picture((80 * label, 50 * i, 0)))
-            lists[split].append([path, label, name])
-    (folder / "split_zhou_Toy.json").write_text(json.dumps(lists))
-    return folder
-
-
-def edit(folder: Path, change) -> None:
-    """Change the split file."""
-    path = folder / "split_zhou_Toy.json"
-    lists = json.loads(path.read_text())
-    change(lists)
-    path.write_text(json.dumps(lists))
+from tools.doctor import main
 
 
 def run(capsys, *arguments: str, code: int = 0) -> str:
     """Run the tool; what it prints."""
-    try:
-        main(list(arguments))
-        stopped = 0
-    except SystemExit as stop:
-        stopped = stop.code
-    shown = capsys.readouterr()
-    assert stopped == code, shown.out + shown.err
-    return shown.out + shown.err
-
-
-def problems(folder: Path, **options) -> list[tuple[str, str]]:
-    report = check("toy", folder.parent, **options)
-    return [(problem.what, problem.fix) for problem in report.problems]
-
-
-def command(folder: Path) -> str:
-    return f"python -m tools.prepare_data toy --data {folder.parent}"
+    return "".join(call(main, capsys, arguments, code))
 
 
 def test_a_whole_dataset_is_ok(toy, capsys):
@@ -201,75 +113,6 @@ def test_decode_is_spread_over_all_images_or_all_of_them(toy, capsys):
     run(capsys, *arguments, "15", code=1)
     run(capsys, *arguments, "some", code=2)
     assert spread([str(i) for i in range(10)], 4) == ["0", "2", "5", "7"]
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (
-            lambda lists: lists["train"].pop(0),
-            ["8 train images, expected 9"],
-        ),
-        (
-            lambda lists: [item.__setitem__(1, item[1] * 2) for s in PARTS for item in lists[s]],
-            ["labels are not 0 to C-1: 1, 3 without an image"],
-        ),
-        (
-            lambda lists: lists["val"][1].__setitem__(2, "wasp"),
-            ["label 1 has 2 names: bee, wasp"],
-        ),
-        (
-            lambda lists: lists["test"][2].__setitem__(1, 0),
-            ["label 0 has 2 names: ant, cat", "test has no image of 1 classes: 2"],
-        ),
-        (
-            lambda lists: lists["test"].append(lists["train"][0]),
-            [
-                "1 images are in train and in test: {}/images/ant/0.jpg",
-                "4 test images, expected 3",
-            ],
-        ),
-        (
-            lambda lists: lists["val"].append(lists["val"][0]),
-            ["1 images are twice in val: {}/images/ant/3.jpg", "4 val images, expected 3"],
-        ),
-    ],
-)
-def test_lists_that_are_not_what_they_should_be(toy, change, expected):
-    edit(toy, change)
-    found = problems(toy)
-    wanted = [text.format(toy) for text in expected]
-    assert found == [(text, f"{command(toy)} --repair") for text in wanted]
-
-
-def test_a_test_only_dataset_has_no_training_list_and_no_overlap(toy, monkeypatch):
-    monkeypatch.setattr(doctor, "known_datasets", lambda: {"toy": "ToyTestOnly"})
-    report = check("toy", toy.parent)
-    assert report.problems == []
-    assert report.numbers == {"classes": 3, "test": 3, "train": None, "val": None}
-
-
-def test_counts_that_are_not_known_are_not_compared():
-    items = [Datum(__file__, 0, classname="a")]
-    assert compare({"train": items, "val": None, "test": None}, "nowhere") == (
-        [],
-        {"classes": 1, "train": 1, "val": None, "test": None},
-    )
-
-
-def test_an_edited_split_file_is_told_from_the_published_one(toy, monkeypatch):
-    path = toy / "split_zhou_Toy.json"
-    lists = read_split(path, toy).parts()
-    monkeypatch.setitem(DIGESTS, "Toy", tuple(digest(items) for _, items in lists))
-    assert problems(toy) == []
-    edit(toy, lambda lists: lists["train"].reverse())
-    assert problems(toy) == [
-        (
-            f"split_zhou_Toy.json is there but damaged ({path} does not list the images of the "
-            "published split)",
-            f"mv {path} {path}.damaged && {command(toy)}",
-        )
-    ]
 
 
 def test_a_damaged_split_file_is_told_once_with_its_fix(tmp_path):
@@ -380,15 +223,15 @@ def test_a_name_that_does_not_exist(capsys, tmp_path):
 
 
 def test_all_datasets_of_the_configuration_are_known():
-    found = {path.stem for path in doctor.CONFIGS.glob("*.yaml")}
-    assert set(doctor.known_datasets()) == found
+    found = {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")}
+    assert set(known_datasets()) == found
     assert {"shapes", "digits", "imagenet"} <= found
 
 
 def test_a_long_message_is_cut_in_the_middle():
-    text = doctor._shorten("\n".join(f"  line {i}" for i in range(30)))
+    text = report._shorten("\n".join(f"  line {i}" for i in range(30)))
     assert text == "\n    ".join([*(f"line {i}" for i in range(6)), "...", "line 29"])
-    assert doctor._shorten("one\ntwo") == "one\n    two"
+    assert report._shorten("one\ntwo") == "one\n    two"
 
 
 def test_own_data_is_checked_where_it_is(capsys, tmp_path):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from dassl.utils import UserError
 from tests.tools.data.local_server import File, serving
 from tools.data import download
-from tools.data.download import check_digest, check_space, fetch, in_bytes
+from tools.data.download import check_digest, fetch
+from tools.data.sizes import RESERVE, check_space, in_bytes
 
 BODY = random.Random(1).randbytes(300_000)
 MD5 = f"md5:{hashlib.md5(BODY).hexdigest()}"
@@ -292,7 +293,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_anything_is_written(
     server, tmp_path, monkeypatch
 ):
     usage = namedtuple("usage", "total used free")
-    free = download.RESERVE + 2 * len(BODY)
+    free = RESERVE + 2 * len(BODY)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, free - 1))
     with pytest.raises(UserError) as error:
         fetch([server.url("/a.zip")], tmp_path / "a.zip", copies=2)

@@ -205,7 +205,8 @@ def test_move_takes_the_first_candidate_and_names_what_it_found_instead(tmp_path
     for name in ("x/y/1", "x/y/2", "z/3"):
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         (draft / name).write_text(name)
-    move(draft, ((("nowhere", "z"), "images"), (("x/y/*",), "")), tmp_path / "to", "a.zip")
+    move(draft, ("nowhere", "z"), tmp_path / "to/images", "a.zip")
+    move(draft, ("x/y/*",), tmp_path / "to", "a.zip")
     assert tree(tmp_path / "to") == {"images/3": b"z/3", "1": b"x/y/1", "2": b"x/y/2"}
     with pytest.raises(UserError, match="a.zip has no p or q, but: x. It is another archive"):
-        move(draft, ((("p", "q"), "images"),), tmp_path / "to", "a.zip")
+        move(draft, ("p", "q"), tmp_path / "to/images", "a.zip")
