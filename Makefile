@@ -1,7 +1,7 @@
 # make demo    the main job: zero-shot CLIP, CoOp and MoPD on the embedded world, one table
-# make test    all tests
+# make test    all tests; make test-versions, with other versions of torch, too (tests/versions.sh)
 # make lint    ruff and mypy
-# Each creates .venv and installs what it needs; nothing outside this folder is touched.
+# Each creates .venv (or .venvs) and installs what it needs; nothing outside this folder is touched.
 
 PYTHON ?= python3
 METHODS ?= zsclip coop mopd
@@ -16,7 +16,7 @@ VENV := .venv/bin/python
 # waiting threads that spin make a busy machine many times slower
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint
+.PHONY: demo test test-versions lint
 
 demo: .venv/installed
 	@for method in $(METHODS); do \
@@ -28,6 +28,9 @@ demo: .venv/installed
 # two tests at a time, with one thread each
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2
+
+test-versions:
+	@PYTHON=$(PYTHON) bash tests/versions.sh
 
 lint: .venv/installed-dev
 	$(VENV) -m ruff check .

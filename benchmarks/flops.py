@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure
@@ -64,9 +63,5 @@ def matmul_rate(dtype: torch.dtype, device: str, seconds: float = 1.0) -> float:
     """Floating-point operations per second of a big matrix product, the best of several."""
     n = 8192 if torch.device(device).type == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-
-    def product() -> Tensor:
-        return a @ b
-
-    timed = measure.in_turn([product], 50, seconds, device)
+    timed = measure.in_turn([lambda: a @ b], 50, seconds, device)
     return 2 * n**3 / min(taken for (taken,) in timed.rounds)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import train
 import trainers
@@ -17,10 +18,14 @@ from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
 from trainers.features.cache import VARIABLE
 
-torch.set_num_threads(1)
+# torch's own choice would be all cores, for each of the tests that run side by side
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
 # shared by all tests, subprocesses included, and gone after them
 _cache = tempfile.TemporaryDirectory()
 os.environ[VARIABLE] = _cache.name
+# a machine that is slow or busy is no failure
+settings.register_profile("slow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("slow")
 trainers.register()  # tests are parametrised over the registry
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

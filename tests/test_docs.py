@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_the_method_of_the_page_trains_saves_and_tests(smooth_coop, data_root, t
 
 
 def test_pages_link_only_to_files_that_exist():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
     links = 0
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
@@ -65,4 +66,48 @@ def test_pages_link_only_to_files_that_exist():
                 continue
             links += 1
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-    assert links >= 5
+    assert links >= 60
+
+
+def test_the_index_lists_every_page_once():
+    links = re.findall(r"\]\(([\w.]+\.md)\)", (ROOT / "docs/index.md").read_text())
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert sorted(links) == sorted(pages)
+
+
+def test_what_the_page_on_architecture_names_is_where_it_says():
+    page = (ROOT / "docs/architecture.md").read_text()
+    where = page.partition("## Where it is")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in where.splitlines() if "](" in line]
+    for row in rows:
+        for names, path in re.findall(r"([^(\[]*)\[[^]]*\]\(\.\./([^)]+)\)", row):
+            source = (ROOT / path).read_text()
+            for name in re.findall(r"`(\w+)`", names):
+                assert re.search(rf"^ *(?:def |class )?{name}\b", source, re.MULTILINE), (
+                    path,
+                    name,
+                )
+    assert len(rows) >= 10
+    for name in set(re.findall(r"`((?:\w+/)+[\w.]*)`", page)):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_workflow_calls_targets_that_there_are():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text())
+    steps = [step.get("run", "") for step in workflow["jobs"]["tests"]["steps"]]
+    targets = [
+        name for step in steps for name in re.findall(r"^make ([\w-]+)$", step, re.MULTILINE)
+    ]
+    assert targets == ["lint", "test", "demo"]
+    makefile = (ROOT / "Makefile").read_text()
+    contributing = re.findall(r"`make ([\w-]+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(contributing) >= 4
+    for target in {*targets, *contributing}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_citation_file_names_the_version_of_the_project():
+    found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert found["version"] == project["version"] and found["license"] == "MIT"
+    assert found["references"][0]["url"].endswith("2412.19087")

@@ -27,13 +27,13 @@ def test_the_readme_has_the_commands_that_are_run_here():
     assert COMMANDS == [
         "make demo",
         "make test",
-        'make demo METHODS="zsclip zsclip2 coop cocoop kgcoop prograd sipd mopd"',
         "bash scripts/mopd/base2new.sh shapes 1",
         "bash scripts/coop/base2new.sh shapes 1",
         "bash scripts/zsclip/base2new.sh shapes 1",
         "TAG=two_teachers bash scripts/mopd/base2new.sh shapes 2 8 TRAINER.MOPD.NUM_TEACHERS 2 "
         "TRAINER.MOPD.ALPHA 0.5",
         "python -m tools.tables output/base2new/shapes",
+        'make demo METHODS="zsclip zsclip2 coop cocoop kgcoop prograd sipd mopd"',
         "python -m tools.prepare_data oxford_pets",
         "python -m tools.doctor oxford_pets",
         "bash scripts/mopd/base2new.sh oxford_pets 1",

@@ -11,13 +11,13 @@ CACHE.VIEWS, CACHE.DIR (or the variable MOPD_CACHE), CACHE.LIMIT_GB; see docs/pe
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from dassl.utils import UserError
 from runs import command
 from trainers.features.cache import KINDS, Entry, FeatureCache, cache_folder
 
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Do what the command line says.
 
@@ -56,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         cache.remove(old)
     except OSError as error:
-        print(f"error: {error.filename} cannot be removed: {error.strerror}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise UserError(f"{error.filename} cannot be removed: {error.strerror}") from error
     print(f"removed {len(old)} entries, {size(old)}, from {cache.folder}")
 
 

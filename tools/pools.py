@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from runs import command
 from trainers.backbones.tokens import fill
@@ -57,21 +58,18 @@ def check_pool(name: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = build_parser().parse_args(argv)
-    try:
-        if args.command == "list":
-            list_pools()
-        elif args.command == "show":
-            show_pool(args.pool, args.dataset, args.classname)
-    except MethodError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return max(map(_checked, args.pools)) if args.command == "check" else 0
+    if args.command == "list":
+        return _told(list_pools)
+    if args.command == "show":
+        return _told(show_pool, args.pool, args.dataset, args.classname)
+    # the next ones are checked even if one is wrong
+    return max([_told(check_pool, name) for name in args.pools])
 
 
-def _checked(name: str) -> int:
-    """Exit code of one checked pool; the next ones are checked even if this one is wrong."""
+def _told(call: Callable[..., None], *words: str | None) -> int:
+    """Exit code of a call, whose mistake is told."""
     try:
-        check_pool(name)
+        call(*words)
     except MethodError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -20,7 +20,7 @@ from runs.config import REPOSITORY
 from runs.jobs import Job
 from runs.protocols import PROTOCOLS
 from runs.run_job import run_job
-from tools.tables import run_table
+from tools.results.run_tables import run_table
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:

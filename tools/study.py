@@ -12,23 +12,16 @@ docs/protocols.md explains the file.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-
-from tabulate import tabulate
 
 from dassl.utils import UserError
 from runs import command
 from runs.config import REPOSITORY
-from tools import tables
-from tools.studies.file import Study, read_study
-from tools.studies.runner import Failure, Runner, last_error, log_path, places, state
-
-STATES = ("done", "running", "failed", "cut off", "to do")
+from tools.studies.file import read_study
+from tools.studies.report import status, table
+from tools.studies.runner import run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,81 +65,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(status(study))
     else:
         table(study, options)
-
-
-def run(study: Study, jobs: int = 0) -> None:
-    """Run what is not done; a job that fails does not stop the others.
-
-    Args:
-        study: the study.
-        jobs: how many at a time; 0: one for each GPU, or one without GPUs.
-
-    Raises:
-        SystemExit: code 1 if a job failed, 130 after Ctrl-C or a request to terminate.
-    """
-    runner = Runner(study, places(jobs))
-    ends = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(end, runner.interrupt) for end in ends]
-    try:
-        failures = runner.run()
-    finally:
-        for end, handler in zip(ends, before, strict=True):
-            signal.signal(end, handler)
-    if runner.interrupted:
-        print("interrupted: the same command continues where the jobs were", file=sys.stderr)
-        raise SystemExit(130)
-    if any(job.found() for job in study.jobs):
-        with contextlib.suppress(SystemExit):  # it has said why there is no table
-            table(study)
-    if failures:
-        print(f"{len(failures)} of {len(study.jobs)} jobs failed:", file=sys.stderr)
-        by_error: dict[str, list[Failure]] = defaultdict(list)
-        for failure in failures:
-            by_error[failure.error].append(failure)
-        for error, group in by_error.items():
-            others = f" and {len(group) - 1} more" if len(group) > 1 else ""
-            print(f"  {group[0].job.name}{others}: {error}", file=sys.stderr)
-            print(f"    log: {group[0].log}", file=sys.stderr)
-        raise SystemExit(1)
-
-
-def status(study: Study) -> str:
-    """A line for each method on each dataset, with the state of each seed, and a summary."""
-    states = {job: state(study, job) for job in study.jobs}
-    seeds = sorted({job.seed for job in study.jobs})
-    rows: dict[tuple, dict[int, str]] = defaultdict(dict)
-    for job, word in states.items():
-        key = (job.protocol, job.dataset, job.trainer, job.config_label, job.shots)
-        rows[key][job.seed] = word
-    headers = ["protocol", "dataset", "method", "config", "shots", *(f"seed {s}" for s in seeds)]
-    body = [[*map(str, key), *(row.get(seed, "-") for seed in seeds)] for key, row in rows.items()]
-    counts = Counter(states.values())
-    summary = ", ".join(f"{counts[word]} {word}" for word in STATES if counts[word])
-    lines = [tabulate(body, headers, disable_numparse=True), "", f"{len(states)} jobs: {summary}"]
-    for job in (job for job, word in states.items() if word == "failed"):
-        log = log_path(study, job, failed=True)
-        lines += [f"{job.name}: {last_error(log)}", f"    log: {log}"]
-    return "\n".join(lines)
-
-
-def table(study: Study, options: Sequence[str] = ()) -> None:
-    """Print the table of the results that are there; on stderr, how many jobs are missing.
-
-    Args:
-        study: the study.
-        options: those of tools.tables, e.g. --format markdown.
-
-    Raises:
-        UserError: there are no results.
-        SystemExit: the options are wrong.
-    """
-    folders = [str(job.folder) for job in study.jobs if job.found()]
-    if not folders:
-        raise UserError(f"{study.path} has no results yet: python -m tools.study run {study.path}")
-    tables.main([*folders, *options])
-    missing = sum(not job.done() for job in study.jobs)
-    if missing:
-        print(f"{missing} of {len(study.jobs)} jobs are missing or not complete", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from datasets.world.render import STYLES
-from tools import measure_embedded, pretrain_embedded
+from tools import pretrain_embedded
+from tools.world import measuring, pretraining
 from trainers.backbones.clip_model import load_clip
 from trainers.backbones.precision import resolve_precision
 
@@ -45,7 +46,7 @@ def test_the_same_seed_makes_the_same_weights(tmp_path):
 def test_pretraining_never_draws_the_images_of_the_datasets():
     from datasets.shapes import SPLITS
 
-    assert max(seed for _, seed in SPLITS.values()) < pretrain_embedded.WORLD_SEED
+    assert max(seed for _, seed in SPLITS.values()) < pretraining.WORLD_SEED
 
 
 def test_the_shipped_weights_are_small_and_plain():
@@ -63,7 +64,7 @@ def test_the_shipped_weights_are_small_and_plain():
 
 @pytest.fixture(scope="module")
 def found(data_root):
-    return measure_embedded.measure(data_root, "assets/shapes_clip.pt")
+    return measuring.measure(data_root, "assets/shapes_clip.pt")
 
 
 def test_zero_shot_leaves_something_to_gain_on_base_classes(found):
@@ -88,7 +89,7 @@ def test_the_documented_figures_are_those_of_the_tool(found):
     shown = re.search(
         r"python -m tools.measure_embedded\n```\n\n```text\n(.*?)```", page, re.DOTALL
     )
-    ours = [float(x) for x in re.findall(r"\d+\.\d", measure_embedded.report(found))]
+    ours = [float(x) for x in re.findall(r"\d+\.\d", measuring.report(found))]
     documented = [float(x) for x in re.findall(r"\d+\.\d", shown[1])]
     assert len(ours) == len(documented) > 40
     assert (

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,7 @@ import pytest
 from dassl.engine import SimpleTrainer
 from runs import command
 from tools import protocol
-from tools.tables import base2new_table, harmonic_mean
-from tools.tables import main as tables
+from tools.results.summary import harmonic_mean
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1")
@@ -57,21 +55,34 @@ def test_base2new_again_trains_nothing_and_shows_the_same_table(data_root, tmp_p
     assert shown.strip().splitlines()[-3:] == table
 
 
+# tools.protocol in a process that waits in its third epoch for its end
+WAITING = """
+import sys, time
+from dassl.engine import SimpleTrainer
+from tools import protocol
+
+def wait(trainer):
+    if trainer.epoch == 2:
+        print("waits", flush=True)
+        time.sleep(600)
+
+SimpleTrainer.before_epoch = wait
+protocol.main(sys.argv[1:])
+"""
+
+
 def test_a_killed_run_continues_and_gives_the_same_results(data_root, tmp_path):
     opts = ("OPTIM.MAX_EPOCH", "12", "TRAIN.CHECKPOINT_FREQ", "1")
     whole = protocol.main(arguments("MoPD", data_root, tmp_path / "whole", *opts))
     cut = arguments("MoPD", data_root, tmp_path / "cut", *opts)
     run = tmp_path / "cut/base2new/shapes/MoPD/embedded/shots_2/seed1"
     with subprocess.Popen(
-        [sys.executable, "-m", "tools.protocol", *cut],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        deadline = time.monotonic() + 120
-        while not (run / "prompt_learner/model.pth.tar-2").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+        [sys.executable, "-c", WAITING, *cut], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and "waits\n" in iter(process.stdout.readline, "")
         process.send_signal(signal.SIGKILL)
-    assert not (run / "new/results.json").exists()
+    assert (run / "prompt_learner/model.pth.tar-2").exists()
+    assert not (run / "base/results.json").exists() and not (run / "new/results.json").exists()
     resumed = protocol.main(cut)
     for a, b in zip(whole, resumed, strict=True):
         for key in ("accuracy", "macro_f1", "correct", "total", "config_hash", "epoch"):
@@ -161,51 +172,6 @@ def test_a_mistake_in_a_script_call_ends_with_code_1(data_root, tmp_path):
     assert done.returncode == 1
     assert 'unknown key "OPTIM.LRR", do you mean "OPTIM.LR"?' in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def result(classes: str, accuracy: float, run: str) -> dict:
-    return {
-        "dataset": "Shapes", "trainer": "CoOp", "shots": 16, "seed": int(run[-1]), "run": Path(run),
-        "classes": classes, "accuracy": accuracy, "seconds": {"total": 1.6},
-    }  # fmt: skip
-
-
-def test_table_of_given_results_has_a_row_for_each_run():
-    one, two, other = "CoOp/a/shots_16/seed1", "CoOp/a/shots_16/seed2", "CoOp/b/shots_16/seed1"
-    table = base2new_table(
-        [result("base", 80.0, one), result("new", 60.0, one), result("base", 70.0, two),
-         result("new", 50.0, other)]
-    )  # fmt: skip
-    assert table.splitlines() == [
-        "dataset    method    config      shots    seed    base    new      H    time",
-        "---------  --------  --------  -------  ------  ------  -----  -----  ------",
-        "Shapes     CoOp      a              16       1   80.00  60.00  68.57     3 s",
-        "Shapes     CoOp      a              16       2   70.00      -      -     2 s",
-        "Shapes     CoOp      b              16       1       -  50.00      -     2 s",
-    ]
-
-
-def test_harmonic_mean():
-    assert harmonic_mean(82.69, 63.22) == pytest.approx(71.66, abs=0.005)  # CoOp, CoCoOp paper
-    assert harmonic_mean(0, 0) == 0
-
-
-def test_tables_tool_refuses_a_folder_without_results(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        tables([str(tmp_path)])
-    assert stop.value.code == 1
-    assert f"error: no results.json below {tmp_path}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [('{"accuracy": 8', "is damaged"), ('{"accuracy": 8}', "is not the results of a run")],
-)
-def test_damaged_and_strange_results_are_named(tmp_path, capsys, content, message):
-    (tmp_path / "results.json").write_text(content)
-    with pytest.raises(SystemExit):
-        tables([str(tmp_path)])
-    assert f"{tmp_path / 'results.json'} {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clip
 import pytest
 import torch
 from PIL import Image
@@ -70,6 +71,27 @@ def make_trainer(tmp_path, golden_clip) -> Callable[..., Any]:
         return build_trainer(cfg)
 
     return make
+
+
+@pytest.fixture
+def in_float64(monkeypatch) -> Callable[[Any], Any]:
+    """`in_float64(trainer)` computes in float64, which the product has not.
+
+    Where formulas are compared, rounding is then far below what a wrong one would change.
+    """
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    # OpenAI's LayerNorm goes through float32
+    monkeypatch.setattr(clip.model.LayerNorm, "forward", torch.nn.LayerNorm.forward)
+
+    def convert(trainer: Any) -> Any:
+        trainer.clip.double()
+        trainer.prompt_learner.double()
+        if hasattr(trainer, "pool"):  # not from the cache, which others' float32 may fill
+            names = trainer.dm.dataset.classnames
+            trainer.teachers = trainer.clip.encode_templates(trainer.pool, names)
+        return trainer
+
+    return convert
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.results.published import PublishedRow, paper_backbone, paper_datasets
 from tools.results.summary import ALL, AVERAGE, TRANSFER, Cell, H, Row, Summary
-from tools.results.table_format import Item, Percent, Table
+from tools.results.table_format import Item, Percent, Table, csv_text
 
 SPREAD = "+-: sample standard deviation over the seeds; a figure without it is of one seed."
 H_NOTE = "H: harmonic mean of base and new, both averaged over seeds; +-: over the H of each seed."
@@ -58,6 +56,17 @@ def shown_datasets(summary: Summary) -> list[str]:
     """Datasets of a summary, and AVERAGE where there is more than one to average."""
     averaged = (summary.rows[0], AVERAGE) in summary.cells
     return [*summary.datasets, *([AVERAGE] if averaged else [])]
+
+
+def head(summary: Summary) -> str:
+    """The protocol and, where there is one, the dataset of the training."""
+    return f"{summary.protocol} from {summary.source}" if summary.source else summary.protocol
+
+
+def title(summary: Summary, dataset: str) -> str:
+    """What stands above the figures of a dataset, or of AVERAGE."""
+    average = f"average over {len(summary.averaged)} datasets"
+    return f"{head(summary)}, {average if dataset == AVERAGE else dataset}"
 
 
 def reference(row: Row, chosen: Sequence[PublishedRow]) -> PublishedRow | None:
@@ -127,7 +136,6 @@ def _seeds(summary: Summary, row: Row, cell: Cell) -> str:
 
 def _by_dataset(summary: Summary, lines: Sequence[Line]) -> list[Table]:
     """A table for each dataset: a row for each line, a column for each measure."""
-    names = ["accuracy" if measure == ALL else measure for measure in summary.measures]
     tables = []
     for dataset in shown_datasets(summary):
         rows: list[Sequence[Item]] = []
@@ -137,8 +145,8 @@ def _by_dataset(summary: Summary, lines: Sequence[Line]) -> list[Table]:
                 shown = [figures.get(measure) for measure in summary.measures]
                 seeds = line.seeds.get(dataset, "")
                 rows.append([line.method, line.config, line.shots, seeds, *shown])
-        headers = ["method", "config", "shots", "seeds", *names]
-        tables.append(Table(_title(summary, dataset), headers, rows, labels=2))
+        headers = ["method", "config", "shots", "seeds", *map(_measure, summary.measures)]
+        tables.append(Table(title(summary, dataset), headers, rows, labels=2))
     return tables
 
 
@@ -157,7 +165,7 @@ def _by_shots(summary: Summary, lines: Sequence[Line]) -> list[Table]:
             cells = [by_shots[n].figures.get(dataset, {}) if n in by_shots else {} for n in shots]
             rows.append([*names, ", ".join(seeds), *(cell.get(ALL) for cell in cells)])
         headers = ["method", "config", "seeds", *map(_shots, shots)]
-        tables.append(Table(_title(summary, dataset), headers, rows, labels=2))
+        tables.append(Table(title(summary, dataset), headers, rows, labels=2))
     return tables
 
 
@@ -178,12 +186,6 @@ _SHAPES: dict[str, Callable[[Summary, Sequence[Line]], list[Table]]] = {
     "fewshot": _by_shots,
     **dict.fromkeys(TRANSFER, _one_table),
 }
-
-
-def _title(summary: Summary, dataset: str) -> str:
-    if dataset == AVERAGE:
-        return f"{summary.protocol}, average over {len(summary.averaged)} datasets"
-    return f"{summary.protocol}, {dataset}"
 
 
 def _notes(summary: Summary) -> list[str]:
@@ -247,21 +249,19 @@ def _published_notes(summary: Summary, chosen: Sequence[PublishedRow]) -> list[s
 
 def summary_csv(summaries: Iterable[tuple[Summary, Sequence[PublishedRow] | None]]) -> str:
     """All summaries as one CSV: a line for each figure, in full precision; missing is empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    rows: list[list[object]] = []
     for summary, papers in summaries:
         chosen = papers or ()
         for dataset in shown_datasets(summary):
             for row in summary.rows:
-                writer.writerows(_csv_ours(summary, row, dataset, reference(row, chosen)))
+                rows += _csv_ours(summary, row, dataset, reference(row, chosen))
             for paper in chosen:
-                writer.writerows(
+                rows += (
                     [summary.protocol, summary.source, dataset, paper.method, f"paper:{paper.key}",
                      paper.shots, _measure(measure), value, *[None] * 5]
                     for measure, value in paper.figures.get(dataset, {}).items()
                 )  # fmt: skip
-    return out.getvalue()
+    return csv_text(CSV_COLUMNS, rows)
 
 
 def _measure(measure: str) -> str:

@@ -1,9 +1,11 @@
-"""Tables as text, Markdown and LaTeX."""
+"""Tables as text, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tabulate import tabulate
@@ -111,3 +113,10 @@ _ESCAPES: dict[str, Callable[[str], str]] = {
     "latex": lambda text: text.translate(_LATEX_SPECIAL),
 }
 _FRAMES = {"text": _text, "markdown": _markdown, "latex": _latex}
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Named columns and rows as CSV; None is empty."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([columns, *rows])
+    return out.getvalue()

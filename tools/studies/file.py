@@ -6,8 +6,8 @@ docs/protocols.md explains the keys.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ import yaml
 from dassl.utils import UserError
 from datasets.own import split_name
 from runs.command import expected_errors
-from runs.config import CONFIGS, check_name, check_setting, methods
+from runs.config import CONFIGS, check_setting, methods
 from runs.jobs import Job, learns
 from runs.protocols import PROTOCOLS, check_tag, refuse_owned
 from runs.run import refuse_test_only
 from runs.run_job import check_contexts, settings
+from tools.studies.values import Values, listed
 
 SHARED_KEYS = ("datasets", "seeds", "shots", "targets", "opts")
 STUDY_KEYS = ("description", "protocols", "methods", "config", *SHARED_KEYS)
@@ -54,14 +55,14 @@ def read_study(path: Path, data: Path, output: Path) -> Study:
     Raises:
         UserError: all mistakes of the file, one a line, each with its key.
     """
-    reader = _Reader()
-    jobs = reader.jobs(_load(path), data.absolute(), output.absolute())
-    if not reader.mistakes:
-        reader.check(jobs)
-    if reader.mistakes:
-        count = len(reader.mistakes)
+    values = Values()
+    jobs = _Reader(values).jobs(_load(path), data.absolute(), output.absolute())
+    if not values.mistakes:
+        _check(jobs, values)
+    if values.mistakes:
+        count = len(values.mistakes)
         head = f"{path}: {count} mistake{'s' * (count > 1)}, nothing is run"
-        raise UserError("\n  ".join([head, *reader.mistakes]))
+        raise UserError("\n  ".join([head, *values.mistakes]))
     return Study(path, [job for _, job in jobs])
 
 
@@ -117,23 +118,22 @@ class _Variant:
 
 @dataclass
 class _Reader:
-    """Reads a study and collects its mistakes."""
+    """Knows what the keys of a study mean."""
 
-    mistakes: list[str] = field(default_factory=list)
-    noted: set[tuple[str, str]] = field(default_factory=set)
+    values: Values
 
     def jobs(self, content: dict, data: Path, output: Path) -> list[tuple[str, Job]]:
         """All jobs with the key that they come from: seed by seed, so that tables fill evenly."""
-        self._keys(content, STUDY_KEYS, "")
+        self.values.keys(content, STUDY_KEYS, "")
         for key in ("protocols", "methods"):
             if not content.get(key):
-                self._mistake(key, "is missing")
-        config = self._text(content.get("config", ""), "config")
+                self.values.mistake(key, "is missing")
+        config = self.values.text(content.get("config", ""), "config")
         variants = list(self._variants(content.get("methods"), config))
         shared = {key: content[key] for key in SHARED_KEYS if key in content}
         jobs = []
-        for protocol, own in self._mapping(content.get("protocols"), "protocols"):
-            if not self._known(protocol, PROTOCOLS, "protocol", f"protocols.{protocol}"):
+        for protocol, own in self.values.mapping(content.get("protocols"), "protocols"):
+            if not self.values.known(protocol, PROTOCOLS, "protocol", f"protocols.{protocol}"):
                 continue
             part = self._part(shared, own, protocol)
             for seed, dataset, shots, variant in product(
@@ -154,47 +154,20 @@ class _Reader:
             self._part(shared, {}, "base2new")
         return sorted(jobs, key=lambda job: job[1].seed)
 
-    def check(self, jobs: list[tuple[str, Job]]) -> None:
-        """What only shows when all is put together; seeds and shots make no difference for it."""
-        if not jobs:
-            self.mistakes.append("there are no jobs: name at least one dataset, seed and shot")
-        folders = Counter(job.folder for _, job in jobs)
-        for folder, count in folders.items():
-            if count > 1:
-                self.mistakes.append(f"{count} jobs would share the folder {folder}: give tags")
-        seen = set()
-        for key, job in jobs:
-            kind = (key, job.protocol, job.dataset, job.targets, job.opts)
-            if kind in seen:
-                continue
-            seen.add(kind)
-            try:
-                job.check()
-                cfg = settings(job, job.evaluations()[0])
-                check_contexts(job, cfg)
-                refuse_test_only(cfg)
-                trainer = methods().get(job.trainer)
-                # the method's own checks of its knobs, without building it
-                trainer.check_cfg(object.__new__(trainer), cfg)
-            except expected_errors() + (AssertionError,) as error:
-                self._mistake(key, f"{error} ({job.protocol}, {job.dataset})", known=str(error))
-
-    # ---- parts of the file ----------------------------------------------------------------
-
     def _part(self, shared: dict, own: dict, protocol: str) -> _Part:
         """Settings of a protocol: its own ones, else those of the whole study."""
         key = f"protocols.{protocol}"
-        self._keys(own, SHARED_KEYS, key)
+        self.values.keys(own, SHARED_KEYS, key)
         where = {name: f"{key}.{name}" if name in own else name for name in SHARED_KEYS}
         values = shared | own
         if not values.get("datasets"):
-            self._mistake(f"{key}.datasets", "is missing, here and for the whole study")
+            self.values.mistake(f"{key}.datasets", "is missing, here and for the whole study")
         targets = values.get("targets", []) if PROTOCOLS[protocol].targets is not None else []
         if "targets" in own and PROTOCOLS[protocol].targets is None:
-            self._mistake(where["targets"], f"{protocol} has no targets")
+            self.values.mistake(where["targets"], f"{protocol} has no targets")
         usual = {"seeds": SEEDS, "shots": PROTOCOLS[protocol].shots}
         seeds, shots = (
-            self._numbers(values.get(name, usual[name]), where[name], least)
+            self.values.numbers(values.get(name, usual[name]), where[name], least)
             for name, least in (("seeds", 0), ("shots", 1))
         )
         opts = self._opts(shared.get("opts"), "opts", protocol)
@@ -208,28 +181,30 @@ class _Reader:
 
     def _variants(self, named: Any, config: str) -> Iterator[_Variant]:
         """Every method with each of its tags."""
-        for trainer, own in self._mapping(named, "methods"):
+        for trainer, own in self.values.mapping(named, "methods"):
             key = f"methods.{trainer}"
-            if not self._known(trainer, methods().registered_names(), "method", key):
+            if not self.values.known(trainer, methods().registered_names(), "method", key):
                 continue
-            self._keys(own, METHOD_KEYS, key)
-            chosen = self._text(own.get("config", config), f"{key}.config")
+            self.values.keys(own, METHOD_KEYS, key)
+            chosen = self.values.text(own.get("config", config), f"{key}.config")
             opts = self._opts(own.get("opts"), f"{key}.opts")
             variants = own.get("variants", [{"tag": "", "opts": {}}])
             if not isinstance(variants, list) or not variants:
-                self._mistake(f"{key}.variants", "expected a list of {tag: ..., opts: {...}}")
+                self.values.mistake(f"{key}.variants", "expected a list of {tag: ..., opts: {...}}")
                 continue
             for index, variant in enumerate(variants):
                 place = f"{key}.variants[{index}]" if "variants" in own else key
                 if not isinstance(variant, dict) or "tag" not in variant:
-                    self._mistake(place, f"expected {{tag: ..., opts: {{...}}}}, found {variant}")
+                    self.values.mistake(
+                        place, f"expected {{tag: ..., opts: {{...}}}}, found {variant}"
+                    )
                     continue
-                self._keys(variant, VARIANT_KEYS, place)
-                tag = self._text(variant["tag"], f"{place}.tag")
+                self.values.keys(variant, VARIANT_KEYS, place)
+                tag = self.values.text(variant["tag"], f"{place}.tag")
                 try:
                     check_tag(tag)
                 except UserError as error:
-                    self._mistake(f"{place}.tag", str(error))
+                    self.values.mistake(f"{place}.tag", str(error))
                 more = self._opts(variant.get("opts"), f"{place}.opts")
                 yield _Variant(place, trainer, chosen, tag, opts | more)
 
@@ -238,83 +213,60 @@ class _Reader:
         if opts is None:
             return {}
         if not isinstance(opts, dict):
-            self._mistake(key, f"expected KEY: VALUE, as in OPTIM.LR: 0.002, found {opts!r}")
+            self.values.mistake(key, f"expected KEY: VALUE, as in OPTIM.LR: 0.002, found {opts!r}")
             return {}
         pairs = {}
         for name, value in opts.items():
             if value is None or isinstance(value, dict):
-                self._mistake(f"{key}.{name}", "expected one value; a KEY is written with dots")
+                self.values.mistake(
+                    f"{key}.{name}", "expected one value; a KEY is written with dots"
+                )
                 continue
             pairs[str(name)] = str(value)
             try:
                 refuse_owned(str(name), protocol)
                 check_setting(str(name), str(value), "setting")
             except UserError as error:
-                self._mistake(key, str(error).removeprefix("setting: "))
+                self.values.mistake(key, str(error).removeprefix("setting: "))
         return pairs
 
     def _datasets(self, value: Any, key: str) -> tuple[str, ...]:
         """Stems of configs/datasets, or folder:PATH or csv:PATH."""
         known = sorted(path.stem for path in (CONFIGS / "datasets").glob("*.yaml"))
         found = []
-        for index, name in enumerate(_listed(value)):
+        for index, name in enumerate(listed(value)):
             place = f"{key}[{index}]" if isinstance(value, list) else key
             try:
                 own = split_name(str(name))
             except ValueError as error:
-                self._mistake(place, str(error))
+                self.values.mistake(place, str(error))
                 continue
-            if own or self._known(name, known, "dataset", place):
+            if own or self.values.known(name, known, "dataset", place):
                 found.append(str(name))
         return tuple(found)
 
-    # ---- values -----------------------------------------------------------------------------
 
-    def _mapping(self, value: Any, key: str) -> list[tuple[str, dict]]:
-        """Names with what is said about each: a mapping, a list of names, or one name."""
-        pairs = []
-        named = value.items() if isinstance(value, dict) else [(n, None) for n in _listed(value)]
-        for name, own in named:
-            if own is not None and not isinstance(own, dict):
-                self._mistake(f"{key}.{name}", f"expected keys and values, found {own!r}")
-            pairs.append((str(name), own if isinstance(own, dict) else {}))
-        return pairs
-
-    def _numbers(self, value: Any, key: str, least: int) -> tuple[int, ...]:
-        numbers = _listed(value)
-        if any(type(number) is not int or number < least for number in numbers):
-            self._mistake(key, f"expected whole numbers from {least}, found {value!r}")
-            return ()
-        return tuple(numbers)
-
-    def _text(self, value: Any, key: str) -> str:
-        if not isinstance(value, str):
-            self._mistake(key, f"expected a text, found {value!r}; put it in quotes")
-            return ""
-        return value
-
-    def _keys(self, value: dict, known: Sequence[str], key: str) -> None:
-        for name in value:
-            self._known(name, known, "key", f"{key}.{name}".lstrip("."))
-
-    def _known(self, name: Any, known: Any, what: str, key: str) -> bool:
-        """Note a mistake unless the name is one of the known ones."""
+def _check(jobs: list[tuple[str, Job]], values: Values) -> None:
+    """What only shows when all is put together; seeds and shots make no difference for it."""
+    if not jobs:
+        values.mistakes.append("there are no jobs: name at least one dataset, seed and shot")
+    folders = Counter(job.folder for _, job in jobs)
+    for folder, count in folders.items():
+        if count > 1:
+            values.mistakes.append(f"{count} jobs would share the folder {folder}: give tags")
+    seen = set()
+    for key, job in jobs:
+        kind = (key, job.protocol, job.dataset, job.targets, job.opts)
+        if kind in seen:
+            continue
+        seen.add(kind)
         try:
-            check_name(str(name), known, what)
-        except UserError as error:
-            self._mistake(key, str(error))
-            return False
-        return True
-
-    def _mistake(self, key: str, text: str, known: str = "") -> None:
-        """Note a mistake once; `known` is the part of the text that tells it from others."""
-        if (key, known or text) not in self.noted:
-            self.noted.add((key, known or text))
-            self.mistakes.append(f"{key}: {text}")
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    """A list or tuple as it is; one value, if there is any, as a list of one."""
-    if isinstance(value, list | tuple):
-        return value
-    return [] if value is None else [value]
+            job.check()
+            cfg = settings(job, job.evaluations()[0])
+            check_contexts(job, cfg)
+            refuse_test_only(cfg)
+            trainer = methods().get(job.trainer)
+            # the method's own checks of its knobs, without building it
+            trainer.check_cfg(object.__new__(trainer), cfg)
+        except expected_errors() + (AssertionError,) as error:
+            values.mistake(key, f"{error} ({job.protocol}, {job.dataset})", known=str(error))

@@ -49,7 +49,8 @@ class CompiledTower:
         except RuntimeError as error:  # whatever the compiler's parts raise
             if size in self._sizes:
                 raise
-            reason = str(error).strip().partition("\n")[0]
+            cause = getattr(error, "inner_exception", error)  # without torch's words around it
+            reason = str(cause).strip().partition("\n")[0]
             raise MethodError(
                 f"MODEL.COMPILE is True, but the image tower cannot be compiled here ({reason}): "
                 "torch.compile needs a Python that it supports, and a C++ compiler such as g++; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 from matplotlib.colors import to_hex
 
 from runs.results import find_results
+from tests.tools.results import calls
 from tests.tools.results.results_tree import write_base2new, write_result
-from tools.plots import GAIN, LOSS, MEAN, curve_figure, gain_figure, main
+from tools.plots import main
 from tools.results.curves import KNOBS, POOL_SIZE, SHOTS, Curve, Knob, baseline_of, curves
+from tools.results.figures import GAIN, LOSS, MEAN, curve_figure, gain_figure
 from tools.results.summary import AVERAGE, H, Summary, summarise
 
+refused = partial(calls.refused, main)
 KNOB = {knob.name: knob for knob in KNOBS}
 
 
@@ -52,14 +56,6 @@ def only_curve(output: Path, knob: Knob, dataset: str = "Shapes") -> Curve:
 
 def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in arguments])
-    out, err = capsys.readouterr()
-    assert stop.value.code == 1 and out == "" and err.startswith("error: ")
-    return err.removeprefix("error: ").strip()
 
 
 @pytest.mark.parametrize(

@@ -141,16 +141,18 @@ def test_the_learned_gate_starves_columns_and_noise_and_warm_up_feed_them(make_t
     assert learning_columns(GATE_WARMUP=1) == 12
 
 
-def test_single_prompt_distillation_is_mopd_with_one_teacher(make_trainer):
-    batch = {"img": torch.randn(4, 3, 32, 32), "label": torch.tensor([0, 1, 2, 0])}
+def test_single_prompt_distillation_is_mopd_with_one_teacher(make_trainer, in_float64):
+    batch = {"img": torch.randn(4, 3, 32, 32).double(), "label": torch.tensor([0, 1, 2, 0])}
     common = {"POOL": "single", "ALPHA": 0.6, "TEMPERATURE": 2.0}
     runs = [
         make_trainer("SiPD", ["cat", "dog", "fox"], **common),
         make_trainer("MoPD", ["cat", "dog", "fox"], **common, NUM_TEACHERS=1, BETA=0.0),
     ]
+    runs = [in_float64(run) for run in runs]
     losses = [[run.forward_backward(batch)["loss"] for _ in range(3)] for run in runs]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    assert torch.allclose(runs[0].prompt_learner.ctx, runs[1].prompt_learner.ctx, atol=1e-7)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+    ctx, same = (run.prompt_learner.ctx for run in runs)
+    assert torch.allclose(ctx, same, rtol=1e-10, atol=0)
 
 
 def test_the_teacher_of_single_prompt_distillation_is_one_of_the_pool(make_trainer):

@@ -1,0 +1,98 @@
+"""Jobs side by side: which place each has, and how they end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from tools.studies import processes
+from tools.studies.processes import places
+from tools.studies.runner import Runner, run
+from tools.studies.state import state
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "jobs", "expected"),
+    [
+        (None, 0, 0, [None]),
+        (None, 0, 3, [None] * 3),
+        ("", 0, 0, [None]),
+        ("0,1", 0, 0, [None]),  # no GPU, whatever is said
+        (None, 2, 0, ["0", "1"]),
+        ("5,7", 2, 0, ["5", "7"]),
+        ("5,7", 2, 3, ["5", "7", "5"]),
+        (None, 4, 1, ["0"]),
+    ],
+)
+def test_one_job_for_each_gpu_unless_told_otherwise(monkeypatch, visible, count, jobs, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert places(jobs) == expected
+
+
+def test_each_job_sees_its_own_gpu_and_two_run_at_a_time(read, tmp_path, monkeypatch, capsys):
+    fake = tmp_path / "python"
+    # stands for a job: says what it sees, waits until both of its pair have begun, and fails
+    fake.write_text(
+        f"#!/bin/sh\necho $CUDA_VISIBLE_DEVICES >> {tmp_path}/seen\n"
+        'case "$*" in *"--seed 1 "*|*"--seed 2 "*) begun=2;; *) begun=4;; esac\n'
+        f"while [ $(wc -l < {tmp_path}/seen) -lt $begun ]; do sleep 0.05; done\n"
+        "echo error: no\necho luck\nexit 1\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setattr(processes.sys, "executable", str(fake))
+    study = read(protocols="base2new", datasets="shapes", methods="CoOp", seeds=[1, 2, 3, 4])
+    failures = Runner(study, ["5", "7"]).run()
+    seen = (tmp_path / "seen").read_text().split()
+    assert sorted(seen[:2]) == ["5", "7"] and sorted(seen) == ["5", "5", "7", "7"]
+    assert sorted((f.job.seed, f.error) for f in failures) == [
+        (s, "error: no luck") for s in (1, 2, 3, 4)
+    ]
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "mine: 4 jobs, 0 done before, 4 to do, 2 at a time on GPU 5, 7"
+    assert re.fullmatch(
+        r"\[1/4\] base2new shapes CoOp embedded, shots 16, seed [12]: FAILED, error: no luck "
+        r"\([\d:]+ (s|min|h), [\d:]+ (s|min|h) left\)",
+        others[0],
+    )
+    assert len(others) == 4 and "left" not in others[3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_ends_all_jobs_first(read, tmp_path, monkeypatch, capsys, number):
+    fake = tmp_path / "python"
+    # stands for a job: works until it is interrupted
+    fake.write_text(
+        f"#!{sys.executable}\nimport pathlib, time\n"
+        f"try:\n    pathlib.Path('{tmp_path}/begun').touch()\n    time.sleep(600)\n"
+        f"except KeyboardInterrupt:\n    pathlib.Path('{tmp_path}/ended').touch()\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setattr(processes.sys, "executable", str(fake))
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 300.0)  # however busy the machine is
+    study = read(protocols="base2new", datasets="shapes", methods="CoOp", seeds=[1, 2])
+
+    def interrupt() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(SystemExit) as stop:
+        run(study)
+    thread.join()
+    assert stop.value.code == 130 and (tmp_path / "ended").exists()
+    message = "interrupted: the same command continues where the jobs were\n"
+    assert capsys.readouterr().err == message
+    assert [state(study, job) for job in study.jobs] == ["to do", "to do"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,0 +1,232 @@
+"""The plots themselves: curves over a knob, and bars of gains over a baseline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dassl.utils import UserError
+from runs.results import collect
+from tools.results.curves import KNOBS, Curve, Knob, baseline_of, curves, gains
+from tools.results.out import writing
+from tools.results.published import paper_order
+from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
+from tools.results.summary_tables import head, shown_datasets, title
+
+if TYPE_CHECKING:  # matplotlib takes a second to import, and not every call needs it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# the colours of Okabe and Ito, which colour-blind people tell apart, from dark to light
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = "osD^vPX"
+LINES = ("-", "--", "-.", ":")
+HOLLOW = " (hollow: seeds are missing)"
+GAIN, LOSS, MEAN = "#0072B2", "#D55E00", "#4D4D4D"
+STYLE: Any = {  # keys of matplotlib.rcParams
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "svg.hashsalt": "mopd",  # ids in SVG files are random without it
+}
+FORMATS: dict[str, dict[str, Any]] = {  # no dates and versions: same results, same bytes
+    "png": {"dpi": 150, "metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+}
+
+
+def write_plots(folders: Iterable[Path], out: Path, baseline: str | None = None) -> list[Path]:
+    """Write every plot that the results below some folders allow, and return the files.
+
+    Args:
+        folders: of runs.
+        out: folder of the pictures.
+        baseline: METHOD or METHOD/CONFIG that gains are measured against; None: CoOp, if there.
+
+    Raises:
+        UserError: no results, nothing to plot, a baseline that is not there, or no place to write.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError("plots need matplotlib: pip install -r requirements.txt") from error
+    summaries = summarise(collect(folders), paper_order())
+    rows = dict.fromkeys(row for summary in summaries for row in summary.rows)
+    names = {name for row in rows for name in (row.method, f"{row.method}/{row.config}")}
+    if baseline and baseline not in names:
+        raise UserError(f'no results of "{baseline}"; there are: {", ".join(sorted(names))}')
+    with matplotlib.rc_context(STYLE):
+        files = [file for one in summaries for file in _plots(one, out, baseline or "CoOp")]
+    if not files:
+        knobs = ", ".join(knob.name for knob in KNOBS)
+        raise UserError(
+            f"nothing to plot: a curve needs complete results with two values of one of {knobs}, "
+            "all else equal; bars of gains need a method beside the baseline on two datasets"
+        )
+    return files
+
+
+def _plots(summary: Summary, out: Path, baseline: str) -> list[Path]:
+    """Write the plots of one protocol."""
+    files = []
+    for dataset in shown_datasets(summary):
+        for knob in KNOBS:
+            found = curves(summary, knob, dataset)
+            if found:
+                figure = curve_figure(found, summary, knob, dataset)
+                files += _save(figure, out, f"{_name(summary, dataset)}_{knob.name}")
+    for row in summary.rows:
+        base = baseline_of(summary, row, baseline)
+        if base and len(summary.datasets) > 1:
+            figure = gain_figure(summary, row, base)
+            versus = f"{row.method}_{row.config}_{row.shots}_over_{base.method}_{base.config}"
+            files += _save(figure, out, f"{_name(summary, 'gain')}_{versus}")
+    return files
+
+
+def curve_figure(found: Sequence[Curve], summary: Summary, knob: Knob, dataset: str) -> Figure:
+    """Curves over a knob, a panel for each measure; bars are the spread over seeds."""
+    values = sorted({value for curve in found for value in curve.points})
+    count = len(summary.measures)
+    figure, panels = _panels(count, (3.4 * count + 0.8, 3.4 + 0.12 * (len(found) > 1)))
+    for panel, measure in zip(panels, summary.measures, strict=True):
+        for at, curve in enumerate(found):
+            _draw_curve(panel, curve, measure, values, at)
+        panel.set_title(_measure(measure))
+        panel.set_xlabel(knob.label)
+        panel.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        panel.margins(x=0.08, y=0.12)
+        panel.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+        panel.set_axisbelow(True)
+    several = any(
+        f.spread for c in found for figures in c.points.values() for f in figures.values()
+    )
+    panels[0].set_ylabel("accuracy, %" + (" (bars: sd over seeds)" if several else ""))
+    alone = f": {found[0].label}" if len(found) == 1 else ""
+    alone += HOLLOW if any(curve.partial for curve in found) else ""
+    figure.suptitle(title(summary, dataset) + alone, fontsize=12)
+    if len(found) > 1:
+        figure.legend(
+            *panels[0].get_legend_handles_labels(),
+            loc="outside lower center", ncols=min(1 + count, len(found)), frameon=False,
+        )  # fmt: skip
+    return figure
+
+
+def _draw_curve(panel: Axes, curve: Curve, measure: str, values: Sequence[float], at: int) -> None:
+    """One curve; values stand side by side, whatever lies between them."""
+    points = {v: figures[measure] for v, figures in curve.points.items() if measure in figures}
+    panel.errorbar(
+        [values.index(value) for value in points],
+        [point.mean for point in points.values()],
+        yerr=[point.spread or 0.0 for point in points.values()],
+        label=curve.label,
+        color=COLOURS[at % len(COLOURS)],
+        marker=MARKERS[at % len(MARKERS)],
+        linestyle=LINES[at % len(LINES)],
+        linewidth=1.8,
+        markersize=5.5,
+        elinewidth=1.2,
+        capsize=3,
+    )
+    partial = [value for value in points if value in curve.partial]
+    panel.plot(  # above the curve, without a name in the legend
+        [values.index(value) for value in partial],
+        [points[value].mean for value in partial],
+        color=COLOURS[at % len(COLOURS)],
+        marker=MARKERS[at % len(MARKERS)],
+        markerfacecolor="white",
+        markersize=5.5,
+        linestyle="none",
+        zorder=3,
+    )
+
+
+def gain_figure(summary: Summary, row: Row, base: Row) -> Figure:
+    """Gain of a row over another on each dataset, sorted, the average below."""
+    datasets = shown_datasets(summary)
+    count = len(summary.measures)
+    # one scale for all panels: bars of the same length are gains of the same size
+    figure, panels = _panels(count, (3.9 * count + 0.6, 0.34 * len(datasets) + 1.5), sharex=True)
+    whole = {d: all(summary.whole(one, d) for one in (row, base)) for d in datasets}
+    by_dataset = {d: gains(summary, row, base, d) for d in datasets}
+    for panel, measure in zip(panels, summary.measures, strict=True):
+        found = {name: gain.get(measure) for name, gain in by_dataset.items()}
+        _draw_gains(panel, found, [name for name in datasets if not whole[name]])
+        panel.set_title(_measure(measure))
+    panels[0].set_xlim(_room([v for gain in by_dataset.values() for v in gain.values()]))
+    star = "" if all(whole.values()) else " (*: seeds are missing)"
+    figure.supxlabel(f"gain in accuracy, percentage points{star}", fontsize=11)
+    versus = f"{row.method} ({row.config}) over {base.method} ({base.config})"
+    figure.suptitle(f"{head(summary)}, {row.shots} shots: {versus}", fontsize=12)
+    return figure
+
+
+def _room(found: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis with room for a number at the end of the longest bars."""
+    low, high = min(0.0, *found, 0.0), max(0.0, *found, 0.0)
+    room = 0.5 * (high - low) or 1.0
+    # a number of zero or more stands at the right, even where all bars go to the left
+    right = any(value >= 0 for value in found)
+    return low - room * (low < 0), high + room * right
+
+
+def _draw_gains(panel: Axes, found: Mapping[str, float | None], partial: Sequence[str]) -> None:
+    """Bars from the largest gain to the largest loss; what is missing is named, without a bar."""
+    rest = {name: gain for name, gain in found.items() if name != AVERAGE}
+    order = sorted(rest, key=lambda name: (rest[name] is None, -(rest[name] or 0.0), name))
+    order += [AVERAGE] if AVERAGE in found else []
+    for at, name in enumerate(order):
+        gain = found[name]
+        place = at + 0.4 * (name == AVERAGE)  # a gap above the average
+        if gain is None:
+            panel.text(0, place, " missing", va="center", color=MEAN, fontstyle="italic")
+            continue
+        colour = MEAN if name == AVERAGE else GAIN if gain >= 0 else LOSS
+        panel.barh(place, gain, height=0.7, color=colour)
+        side = "left" if gain >= 0 else "right"
+        offset = (3 if gain >= 0 else -3, 0)
+        shown = f"{gain:+z.2f}".replace("-", "\N{MINUS SIGN}")
+        panel.annotate(
+            shown, (gain, place), offset, textcoords="offset points",
+            ha=side, va="center", fontsize=10,
+        )  # fmt: skip
+    panel.axvline(0, color="black", linewidth=0.8)
+    names = [f"{name} *" if name in partial else name for name in order]
+    panel.set_yticks([at + 0.4 * (name == AVERAGE) for at, name in enumerate(order)], names)
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    panel.invert_yaxis()
+
+
+def _panels(
+    count: int, size: tuple[float, float], sharex: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, list(figure.subplots(1, count, sharex=sharex, squeeze=False)[0])
+
+
+def _measure(measure: str) -> str:
+    names = {"base": "base classes", "new": "new classes", H: "harmonic mean H", ALL: ""}
+    return names[measure]
+
+
+def _name(summary: Summary, what: str) -> str:
+    return "_".join(filter(None, (summary.protocol, summary.source, what)))
+
+
+def _save(figure: Figure, out: Path, name: str) -> list[Path]:
+    """Write a figure in all formats."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    paths = []
+    for suffix, options in FORMATS.items():
+        path = out / f"{stem}.{suffix}"
+        with writing(path, "another --out"):
+            figure.savefig(path, **options)
+        paths.append(path)
+    return paths

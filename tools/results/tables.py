@@ -1,0 +1,80 @@
+"""Tables of results, from results.json only: means over seeds, or a row for each run.
+
+python -m tools.tables output/base2new/shapes
+python -m tools.tables output --format markdown --out results.md
+python -m tools.tables output/base2new/shapes --runs
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from dassl.utils import UserError, atomic_open
+from runs import command
+from runs.results import collect
+from tools.results.out import writing
+from tools.results.published import check_wanted, choose, paper_order
+from tools.results.run_tables import run_tables, runs_csv
+from tools.results.summary import summarise
+from tools.results.summary_tables import summary_csv, summary_tables
+from tools.results.table_format import Table
+
+FORMATS = ("text", "markdown", "csv", "latex")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of `tools.tables`, which `tools.study table` takes as well."""
+    parser = command.parser(__doc__, "tools.tables")
+    add = parser.add_argument
+    add("folders", nargs="+", type=Path, metavar="DIR", help="e.g. output/base2new/shapes")
+    add("--format", choices=FORMATS, default="text")
+    add("--runs", action="store_true", help="a row for each run, no means")
+    add("--published", nargs="*", metavar="METHOD",
+        help="rows of the papers beside ours: keys of configs/published.yaml, or names of trainers "
+        "(none: the usual rows)")  # fmt: skip
+    add("--out", type=Path, metavar="FILE", help="write the tables to this file")
+    return parser
+
+
+def make(args: argparse.Namespace) -> str:
+    """The tables that the arguments ask for.
+
+    Raises:
+        UserError: no results, damaged results, or arguments that do not fit.
+    """
+    if args.runs and args.published is not None:
+        raise UserError("--published compares means over seeds: leave --runs out")
+    results = collect(args.folders)
+    if args.runs:
+        if args.format == "csv":
+            return runs_csv(results)
+        return _show(run_tables(results), args.format)
+    summaries = summarise(results, paper_order())
+    if args.published:
+        check_wanted(args.published, [summary.protocol for summary in summaries])
+    wanted = args.published
+    pairs = [(one, None if wanted is None else choose(one, wanted)) for one in summaries]
+    if args.format == "csv":
+        return summary_csv(pairs)
+    tables = [table for pair in pairs for table in summary_tables(*pair)]
+    return _show(tables, args.format)
+
+
+def _show(tables: Iterable[Table], style: str) -> str:
+    return "\n\n".join(table.show(style) for table in tables) + "\n"
+
+
+def deliver(args: argparse.Namespace) -> None:
+    """Print the tables that the arguments ask for, or write them to a file, complete or not at all.
+
+    Raises:
+        UserError: as `make`, or the file cannot be written.
+    """
+    text = make(args)
+    if not args.out:
+        print(text, end="")
+        return
+    with writing(args.out, "another file for --out"), atomic_open(args.out) as file:
+        file.write(text)

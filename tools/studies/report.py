@@ -1,0 +1,81 @@
+"""What is said of a study: where it stands, its table, and what failed."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+
+from tabulate import tabulate
+
+from dassl.utils import UserError, progress
+from tools.results import tables
+from tools.studies.file import Study
+from tools.studies.state import STATES, Failure, last_error, log_path, state
+
+
+def say(text: str) -> None:
+    """Print a line at once, above a progress bar."""
+    progress.write_beside_bars(sys.stdout, f"{text}\n")
+    sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: 12 s, 3 min, 2:05 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{str(timedelta(seconds=round(seconds)))[:-3]} h"
+
+
+def status(study: Study) -> str:
+    """A line for each method on each dataset, with the state of each seed, and a summary."""
+    states = {job: state(study, job) for job in study.jobs}
+    seeds = sorted({job.seed for job in study.jobs})
+    rows: dict[tuple, dict[int, str]] = defaultdict(dict)
+    for job, word in states.items():
+        key = (job.protocol, job.dataset, job.trainer, job.config_label, job.shots)
+        rows[key][job.seed] = word
+    headers = ["protocol", "dataset", "method", "config", "shots", *(f"seed {s}" for s in seeds)]
+    body = [[*map(str, key), *(row.get(seed, "-") for seed in seeds)] for key, row in rows.items()]
+    counts = Counter(states.values())
+    summary = ", ".join(f"{counts[word]} {word}" for word in STATES if counts[word])
+    lines = [tabulate(body, headers, disable_numparse=True), "", f"{len(states)} jobs: {summary}"]
+    for job in (job for job, word in states.items() if word == "failed"):
+        log = log_path(study, job, failed=True)
+        lines += [f"{job.name}: {last_error(log)}", f"    log: {log}"]
+    return "\n".join(lines)
+
+
+def table(study: Study, options: Sequence[str] = ()) -> None:
+    """Print the table of the results that are there; on stderr, how many jobs are missing.
+
+    Args:
+        study: the study.
+        options: those of tools.tables, e.g. --format markdown.
+
+    Raises:
+        UserError: there are no results, or they do not fit the options.
+        SystemExit: the options are wrong.
+    """
+    folders = [str(job.folder) for job in study.jobs if job.found()]
+    if not folders:
+        raise UserError(f"{study.path} has no results yet: python -m tools.study run {study.path}")
+    tables.deliver(tables.build_parser().parse_args([*folders, *options]))
+    missing = sum(not job.done() for job in study.jobs)
+    if missing:
+        print(f"{missing} of {len(study.jobs)} jobs are missing or not complete", file=sys.stderr)
+
+
+def tell_failures(study: Study, failures: Sequence[Failure]) -> None:
+    """Say on stderr which jobs failed: those with the same error together, and one log."""
+    print(f"{len(failures)} of {len(study.jobs)} jobs failed:", file=sys.stderr)
+    by_error: dict[str, list[Failure]] = defaultdict(list)
+    for failure in failures:
+        by_error[failure.error].append(failure)
+    for error, group in by_error.items():
+        others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        print(f"  {group[0].job.name}{others}: {error}", file=sys.stderr)
+        print(f"    log: {group[0].log}", file=sys.stderr)
