@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tools.pools import main
-from trainers.paths import REPOSITORY
+from trainers.backbones.paths import REPOSITORY
 
 
 def test_show_numbers_the_templates_by_gate_column(capsys):

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainers.backbones.paths import REPOSITORY
 from trainers.errors import MethodError, closest
-from trainers.paths import REPOSITORY
 
 CACHE = Path("~/.cache/clip")
 # names that every `clip` knows; to ask it for them would load torchvision, which is slow

@@ -24,8 +24,8 @@ from uuid import uuid4
 import numpy as np
 from yacs.config import CfgNode
 
+from trainers.backbones.paths import REPOSITORY
 from trainers.errors import MethodError
-from trainers.paths import REPOSITORY
 
 VARIABLE = "MOPD_CACHE"
 DEFAULT_FOLDER = REPOSITORY / "cache"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from trainers.backbones.paths import REPOSITORY
 from trainers.backbones.tokens import EXAMPLE
 from trainers.errors import MethodError
-from trainers.paths import REPOSITORY
 from trainers.prompts.yaml_nodes import Node, did_you_mean, read_yaml, shown
 
 POOLS = REPOSITORY / "configs" / "pools"

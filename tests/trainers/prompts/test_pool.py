@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainers.prompts.conftest import mistake
+from trainers.backbones.paths import REPOSITORY
 from trainers.backbones.tokens import fill
 from trainers.errors import MethodError
-from trainers.paths import REPOSITORY
 from trainers.prompts.pool import POOLS, check_num_teachers, load_pool, pool_sections
 
 # ---- names of pools and datasets -------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import re
 
-from trainers.paths import REPOSITORY
+from trainers.backbones.paths import REPOSITORY
 from trainers.prompts.pool import POOLS, load_pool
 
 DOC = (REPOSITORY / "docs" / "pools.md").read_text(encoding="utf-8")
