@@ -10,20 +10,20 @@ import hashlib
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import yaml
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_checkpoint, load_pretrained_weights
-from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip, weights_digest
+from dassl.utils import load_pretrained_weights
+from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip
 from trainers.backbones.precision import PRECISIONS, resolve_precision
+from trainers.backbones.weights import weights_digest
+from trainers.checkpoints import read_checkpoint
 from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
 from trainers.prompts.pool import load_pool
@@ -241,16 +241,11 @@ class PromptTrainer(TrainerX):
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Images (B, 3, R, R), or their features (B, D) if the loader has them; labels (B,)."""
-        return self._parse(batch)
-
-    def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """As `parse_batch_train`."""
-        return self._parse(batch)
-
-    def _parse(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         found = batch["feature"] if "feature" in batch else batch["img"]
         # loaders pin their batches where there is a GPU, so that copies need not be waited for
         return tuple(t.to(self.device, non_blocking=True) for t in (found, batch["label"]))
+
+    parse_batch_test = parse_batch_train
 
     def image_features(self, input: Tensor) -> Tensor:
         """Unit features (B, D) of images (B, 3, R, R); features are returned as they are."""
@@ -299,88 +294,11 @@ class PromptTrainer(TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load `<directory>/prompt_learner/model.pth.tar-<epoch>` (or model-best.pth.tar).
 
-        Raises:
-            MethodError: no directory, no such checkpoint or epoch, or a checkpoint of another
-                method, context length, pool size or number of classes.
+        Raises MethodError for what does not fit, see `read_checkpoint`.
         """
         if self.prompt_learner is None:
             return
-        if not directory:
-            raise MethodError(
-                "no --model-dir is given: evaluation needs the folder of a trained run, "
-                "otherwise it would test an untrained prompt"
-            )
-        folder = Path(directory) / "prompt_learner"
-        path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
-        if not path.is_file():
-            raise MethodError(f'Model not found at "{path}"; {_saved_epochs(folder)}')
-        self._check_training(Path(directory) / "config.yaml")
-        checkpoint = load_checkpoint(str(path))
-        self._check_fits(checkpoint, path)
-        state = self._alive(checkpoint["state_dict"])
-        print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint["epoch"]})')
-        self.prompt_learner.load_state_dict(state)
+        checkpoint = read_checkpoint(self, directory, epoch)
+        self.prompt_learner.load_state_dict(checkpoint["state_dict"])
         self.loaded_epoch = int(checkpoint["epoch"])
         self._cached_class_features = None
-
-    def _alive(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The entries of a checkpoint that are not dead."""
-        return {key: value for key, value in state.items() if not key.startswith(self.dead_keys)}
-
-    def _check_training(self, path: Path) -> None:
-        """Refuse what a checkpoint's shapes do not tell: another backbone, position or classes."""
-        if not path.is_file():  # a checkpoint that was copied out of its run
-            return
-        trained = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        now = {"BACKBONE_DIGEST": weights_digest(self.cfg.MODEL.BACKBONE.NAME)}
-        if "CLASS_TOKEN_POSITION" in self.knobs:
-            key = f"TRAINER.{self.node()}.CLASS_TOKEN_POSITION"
-            now[key] = self.knobs.CLASS_TOKEN_POSITION
-        if self.knobs.get("CSC"):  # each context belongs to one class
-            for key in ("NAME", "SUBSAMPLE_CLASSES"):
-                now[f"DATASET.{key}"] = self.cfg.DATASET[key]
-        differ = [
-            f"{key} {trained[key]!r}, but this run has {value!r}"
-            for key, value in now.items()
-            if key in trained and trained[key] != value
-        ]
-        if differ:
-            raise MethodError(f"the model in {path.parent} was trained with {'; '.join(differ)}")
-
-    def _check_fits(self, checkpoint: dict, path: Path) -> None:
-        """Refuse a checkpoint of another method or with other shapes, and say what differs."""
-        missing = {"state_dict", "epoch"} - set(checkpoint)
-        if missing:
-            raise MethodError(
-                f"{path} is no checkpoint of a run: it has no {' and no '.join(sorted(missing))}"
-            )
-        trainer = checkpoint.get("trainer") or self.cfg.TRAINER.NAME
-        if trainer != self.cfg.TRAINER.NAME:
-            raise MethodError(
-                f"{path} was written by {trainer}, but this run is {self.cfg.TRAINER.NAME}: "
-                f"use --trainer {trainer} or another --model-dir"
-            )
-        wanted = {k: tuple(v.shape) for k, v in self.prompt_learner.state_dict().items()}
-        state = self._alive(checkpoint["state_dict"])
-        found = {k: tuple(v.shape) for k, v in state.items()}
-        wrong = [
-            f"{key} is {found.get(key, 'not there')}, expected {wanted.get(key, 'no such key')}"
-            for key in sorted(wanted.keys() | found.keys())
-            if found.get(key) != wanted.get(key)
-        ]
-        settings = path.parents[1] / "config.yaml"
-        where = f", they are in {settings}" if settings.is_file() else ""
-        if wrong:
-            raise MethodError(
-                f"{path} does not fit this run: {'; '.join(wrong)}. A context (ctx) depends on "
-                "N_CTX, CTX_INIT, CSC and the backbone, a gate on POOL and GATE: use the settings "
-                f"of the training{where}"
-            )
-
-
-def _saved_epochs(folder: Path) -> str:
-    """What checkpoints a folder holds, for a message."""
-    if not folder.is_dir():
-        return f"there is no folder {folder}: is --model-dir the folder of a trained run?"
-    epochs = sorted(int(p.name.rpartition("-")[2]) for p in folder.glob("model.pth.tar-*[0-9]"))
-    return f"epochs that were saved (--load-epoch): {', '.join(map(str, epochs)) or 'none'}"

@@ -124,10 +124,8 @@ def mixture_losses(
     Returns:
         mpd and mps, scalars.
     """
-    B, K = picked.shape
-    C = student.shape[-1]
-    teachers = teachers.gather(1, picked[..., None].expand(-1, -1, C))  # (B, K, C)
+    teachers = teachers.take_along_dim(picked[..., None], dim=1)  # (B, K, C)
     kl = distillation(student[:, None], teachers, temperature)  # (B, K)
-    labels = label[:, None].expand(B, K)
+    labels = label[:, None].expand_as(picked)
     ce = F.cross_entropy(teachers.transpose(1, 2), labels, reduction="none")  # (B, K)
     return (weights * kl).sum(dim=-1).mean(), (weights * ce).sum(dim=-1).mean()

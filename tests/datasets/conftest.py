@@ -13,10 +13,25 @@ from scipy.io import savemat
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
+from datasets.errors import DatasetError
+from datasets.splits import Split
 from runs.config import default_cfg
 
 Entry = list  # [path, label, class name], as split files have it
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/fewshot.json"
+# folder below DATA, image folder in it, where the images of a class lie
+PLACES = {
+    "Caltech101": ("caltech-101", "101_ObjectCategories", "class_{}/"),
+    "OxfordPets": ("oxford_pets", "images", "class_{}_"),
+    "StanfordCars": ("stanford_cars", "", "cars_train/{}"),
+    "OxfordFlowers": ("oxford_flowers", "jpg", "image_{}"),
+    "Food101": ("food-101", "images", "class_{}/"),
+    "SUN397": ("sun397", "SUN397", "a/class_{}/indoor/sun_"),
+    "DescribableTextures": ("dtd", "images", "class_{}/"),
+    "EuroSAT": ("eurosat", "2750", "class_{}/"),
+    "UCF101": ("ucf101", "UCF-101-midframes", "Class_{}/v_Class"),
+}
+CLASSES = 3
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +91,58 @@ def write_mat_names(path: Path, names: Sequence[str]) -> None:
     content[0, :] = names
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {"class_names": content})
+
+
+class Tree:
+    """A dataset with a split file, and what a test does to it."""
+
+    def __init__(self, root: Path, name: str):
+        self.root, self.name = root, name
+        folder, images, self.start = PLACES[name]
+        self.folder = root / folder
+        self.images = self.folder / images
+        self.file = self.folder / f"split_zhou_{name}.json"
+        self.split = {
+            part: [
+                [f"{self.start.format(label)}{part[:2]}{i}.jpg", label, f"class {label}"]
+                for label in range(CLASSES)
+                for i in range(count)
+            ]
+            for part, count in (("train", 4), ("val", 2), ("test", 3))
+        }
+        touch(self.images, [path for part in self.split.values() for path, *_ in part])
+        if name == "StanfordCars":
+            (self.folder / "cars_test").mkdir()
+        self.write()
+
+    def write(self) -> None:
+        write_split(self.file, self.split)
+
+    def read(self) -> Split:
+        return DATASET_REGISTRY.get(self.name).read(self.root)
+
+    def refusal(self) -> str:
+        with pytest.raises(DatasetError) as error:
+            self.read()
+        message = str(error.value)
+        assert message.startswith(f"{self.name}: ")
+        assert f"DATA/{self.folder.name}/" in message, "the layout is told"
+        assert "python -m tools.prepare_data" in message and "python -m tools.doctor" in message
+        return message
+
+
+@pytest.fixture(params=sorted(PLACES))
+def tree(request, tmp_path) -> Tree:
+    return Tree(tmp_path, request.param)
+
+
+@pytest.fixture
+def textures(tmp_path) -> Tree:
+    return Tree(tmp_path, "DescribableTextures")
+
+
+def derived(root: Path, name: str) -> str:
+    """What is told of a dataset that is read without a split file."""
+    with pytest.raises(DatasetError) as error:
+        DATASET_REGISTRY.get(name).read(root)
+    return str(error.value)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tools.pools import main
-from trainers.prompts.pool import ROOT
+from trainers.backbones.paths import REPOSITORY
 
 
 def test_show_numbers_the_templates_by_gate_column(capsys):
@@ -55,7 +55,7 @@ def test_incomplete_command_shows_the_usage(argv, capsys):
 
 def test_mistake_on_the_command_line_ends_with_code_1_and_no_traceback():
     command = [sys.executable, "-m", "tools.pools", "show", "nowhere", "--dataset", "Shapes"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: no pool 'nowhere' in ")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-import zipfile
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,15 +14,9 @@ from trainers.backbones.compiled import CompiledTower
 from trainers.backbones.precision import Precision
 from trainers.backbones.text_tower import Layout, TextTower
 from trainers.backbones.tokens import encode_prompt, fill
-from trainers.errors import MethodError, closest
+from trainers.backbones.weights import find_weights, read_weights
+from trainers.errors import MethodError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CACHE = Path("~/.cache/clip")
-# names that every `clip` knows; to ask it for them would load torchvision, which is slow
-NAMES = (
-    *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
-    *("ViT-B/32", "ViT-B/16", "ViT-L/14"),
-)
 # one key of each part, to tell CLIP's weights from others before anything is built
 NEEDED_KEYS = ("visual.conv1.weight", "positional_embedding", "text_projection", "logit_scale")
 
@@ -109,7 +99,7 @@ def load_clip(name: str, precision: Precision) -> FrozenCLIP:
         MethodError: unknown name, no such file, a damaged file, or weights that are not CLIP's.
     """
     path = find_weights(name)
-    weights = _read_weights(path)
+    weights = read_weights(path)
     missing = [key for key in NEEDED_KEYS if key not in weights]
     if missing:
         raise MethodError(
@@ -143,70 +133,6 @@ def _build(weights: Mapping[str, Tensor], precision: Precision) -> Any:
     return model
 
 
-def find_weights(name: str) -> Path:
-    """The file of a backbone; a name that `clip` knows is downloaded to ~/.cache/clip first.
-
-    Raises:
-        MethodError: no such name or file, or the download failed.
-    """
-    if _is_known(name):
-        folder, url = CACHE.expanduser(), _known()[name]
-        try:
-            return Path(_download(url, str(folder)))
-        except (OSError, RuntimeError) as error:
-            raise MethodError(
-                f"the weights of {name} could not be downloaded ({error}): fetch {url} "
-                f"on a machine with a connection and put the file into {folder}"
-            ) from error
-    for base in (Path(), REPOSITORY):
-        path = base / Path(name).expanduser()
-        if path.is_file():
-            return path
-    near = closest(name, _known(), cutoff=0.5)
-    hint = f' (do you mean "{near}"?)' if near else ""
-    raise MethodError(
-        f'MODEL.BACKBONE.NAME is "{name}"{hint}, which is neither a file nor one of: '
-        f"{', '.join(_known())}"
-    )
-
-
-def weights_digest(name: str) -> str:
-    """Twelve hex digits of a weights file, read once; a name that `clip` knows stands for itself.
-
-    Raises:
-        MethodError: no such name or file.
-    """
-    if _is_known(name):
-        return name
-    path = find_weights(name).resolve()
-    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
-
-
-@cache
-def _digest(path: Path, size: int, time: int) -> str:
-    """Digest of a file; its size and time of change tell whether it is still the same."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
-def _known() -> Mapping[str, str]:
-    """The names that `clip` knows, with their addresses."""
-    from clip.clip import _MODELS  # `clip` loads torchvision, which is slow
-
-    return _MODELS
-
-
-def _is_known(name: str) -> bool:
-    # none of the names has a suffix, and a file's name can be told without loading `clip`
-    return name in NAMES or (not Path(name).suffix and name in _known())
-
-
-def _download(url: str, folder: str) -> str:
-    from clip.clip import _download  # `clip` loads torchvision, which is slow
-
-    return _download(url, folder)
-
-
 def check_image_size(clip: FrozenCLIP, size: tuple[int, ...], name: str) -> None:
     """Refuse images of another size than the image tower reads.
 
@@ -219,35 +145,3 @@ def check_image_size(clip: FrozenCLIP, size: tuple[int, ...], name: str) -> None
             f"INPUT.SIZE is {tuple(size)}, but {name} reads images of {side}x{side} pixels: "
             f'set INPUT.SIZE "({side}, {side})"'
         )
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a state dict or a TorchScript archive; runs nothing from the file."""
-    try:
-        if _is_torchscript(path):
-            with warnings.catch_warnings():  # torch.jit.load is deprecated, OpenAI's files stay
-                warnings.simplefilter("ignore")
-                weights = torch.jit.load(path, map_location="cpu").state_dict()
-        else:
-            # only files of torch before 1.6 are no zip archives
-            mapped = zipfile.is_zipfile(path)
-            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # torch's readers raise anything on damaged bytes
-        raise MethodError(
-            f"{path} cannot be read as weights (truncated, or not a state dict or TorchScript "
-            f"archive): {type(error).__name__}"
-        ) from error
-    if isinstance(weights, Mapping) and "state_dict" in weights:
-        weights = weights["state_dict"]
-    if not isinstance(weights, Mapping):
-        raise MethodError(f"{path} holds a {type(weights).__name__}, expected a state dict")
-    sizes = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives
-    return {key: value for key, value in weights.items() if key not in sizes}
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive: these hold code, state dicts do not."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())

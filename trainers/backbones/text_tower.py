@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, takewhile
 from math import ceil
 from typing import Any
 
@@ -230,8 +230,5 @@ def _groups(P: int, layout: Layout) -> Iterator[tuple[slice, int, int]]:
 
 def _common_start(tokens: list[list[int]]) -> int:
     """How many leading ids all prompts share; at least one id of each prompt is left over."""
-    most = min(map(len, tokens)) - 1
-    for i in range(most):
-        if any(ids[i] != tokens[0][i] for ids in tokens):
-            return max(i, 1)
-    return most
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*tokens, strict=False))
+    return min(max(len(list(alike)), 1), min(map(len, tokens)) - 1)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trainers.errors import MethodError
-
-if TYPE_CHECKING:
-    from clip.simple_tokenizer import SimpleTokenizer
-
 
 EXAMPLE = '"a photo of a {}."'  # of a template, for messages
 
@@ -25,7 +21,7 @@ def fill(template: str, classname: str) -> str:
     return template.replace("{}", plain_name(classname))
 
 
-def _tokenizer() -> SimpleTokenizer:
+def _tokenizer() -> Any:
     """OpenAI's tokenizer; a second one would read its words once more."""
     from clip.clip import _tokenizer  # `clip` loads torchvision, which is slow
 

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,10 +24,11 @@ from uuid import uuid4
 import numpy as np
 from yacs.config import CfgNode
 
+from trainers.backbones.paths import REPOSITORY
 from trainers.errors import MethodError
 
 VARIABLE = "MOPD_CACHE"
-DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "cache"
+DEFAULT_FOLDER = REPOSITORY / "cache"
 DEFAULTS = {"FEATURES": True, "VIEWS": False, "DIR": "", "LIMIT_GB": 20.0}
 KINDS = {
     "images": "features of test images",
@@ -135,9 +137,8 @@ class FeatureCache:
             part = path.with_name(f"{uuid4().hex}.part")
             try:
                 texts = {KEY: _text(key), ABOUT: about, NAMES: list(arrays)}
-                whole = arrays | {name: np.array(text) for name, text in texts.items()}
                 with part.open("xb") as file:
-                    np.savez(file, allow_pickle=False, **whole)
+                    np.savez(file, allow_pickle=False, **arrays, **texts)
                 os.replace(part, path)
             except BaseException:
                 part.unlink(missing_ok=True)
@@ -170,14 +171,9 @@ class FeatureCache:
 
     def _make_room(self) -> None:
         """Remove what was not used for the longest time, beyond the limit."""
-        entries = self.entries()
-        excess = sum(entry.size for entry in entries) - self.limit
-        old = []
-        for entry in entries:
-            if excess > 0:
-                old.append(entry)
-                excess -= entry.size
-        self.remove(old)
+        newest_first = self.entries()[::-1]
+        sizes = accumulate(entry.size for entry in newest_first)
+        self.remove([e for e, size in zip(newest_first, sizes, strict=True) if size > self.limit])
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         digest = hashlib.sha256(_text(key).encode()).hexdigest()

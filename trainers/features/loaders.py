@@ -9,30 +9,28 @@ then kept, so that results are the same bits.
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import PIL
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import RandomSampler, SequentialSampler
 
-import dassl.data
-from trainers.backbones.clip_model import weights_digest
 from trainers.errors import MethodError
 from trainers.features.cache import FeatureCache
-
-# files below trainers/ that decide about the bits of features
-CODE = ("backbones/*.py", "features/loaders.py")
+from trainers.features.keys import batches_key, can_be_told, tower_key
 
 Batch = dict[str, Tensor]  # feature (B, D), label (B,)
+# what a method may not have of its own if its loaders are to give features
+TEST_STEPS = ("test", "model_inference", "parse_batch_test", "image_features")
+TRAIN_STEPS = ("run_epoch", "forward_backward", "parse_batch_train", "image_features")
 
 
+@dataclass(eq=False)
 class FeatureLoader:
     """A loader of images as one of their unit features: batches {"feature", "label"}.
 
@@ -42,7 +40,7 @@ class FeatureLoader:
         loader: of images, as Dassl builds it.
         encode: images (B, 3, R, R) -> features (B, D) on the device.
         cache: where features are kept.
-        key: what features depend on beside the images; with "kind".
+        own_key: what features depend on beside the images; with "kind".
         about: what they are, in words.
 
     Class attributes:
@@ -51,20 +49,11 @@ class FeatureLoader:
 
     samplers: ClassVar[tuple[type, ...]] = (SequentialSampler,)
 
-    def __init__(
-        self,
-        loader: Any,
-        encode: Callable[[Tensor], Tensor],
-        cache: FeatureCache,
-        key: dict[str, Any],
-        about: str,
-    ):
-        self.loader = loader
-        self.encode = encode
-        self.cache = cache
-        self.about = about
-        self._key = key
-        self._whole_key: dict[str, Any] | None = None
+    loader: Any
+    encode: Callable[[Tensor], Tensor]
+    cache: FeatureCache
+    own_key: dict[str, Any]
+    about: str
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -74,46 +63,11 @@ class FeatureLoader:
             raise AttributeError(name)
         return getattr(self.loader, name)
 
-    def __iter__(self) -> Iterator[Batch]:
-        raise NotImplementedError
-
+    @cached_property
     def key(self) -> dict[str, Any]:
-        """All that the features depend on; empty if that cannot be told.
-
-        The list of images is looked at once, when it is needed first.
-        """
-        if self._whole_key is None:
-            self._whole_key = self._describe() if self.can_be_told() else {}
-        return self._whole_key
-
-    def can_be_told(self) -> bool:
-        """Whether all that makes batches of the images is code of torch, torchvision or Dassl."""
-        loader = self.loader
-        return (
-            isinstance(loader, DataLoader)
-            and loader.batch_size is not None
-            and type(loader.sampler) in self.samplers
-            and loader.generator is None
-            and getattr(loader.sampler, "generator", None) is None
-            and _is_known(type(loader.dataset))
-            and _is_known(loader.collate_fn)
-            and _tells_all(getattr(loader.dataset, "transform", None))
-        )
-
-    def _describe(self) -> dict[str, Any]:
-        import torchvision  # slow to import, and there by now
-
-        data = self.loader.dataset
-        images = list_digest(getattr(data, "data_source", None))
-        if not images:
-            return {}
-        return {
-            **self._key,
-            "images": images,
-            "transform": repr(data.transform),
-            "batch": [self.loader.batch_size, self.loader.drop_last],
-            "versions": [torchvision.__version__, PIL.__version__],
-        }
+        """All that the features depend on; empty if that cannot be told."""
+        told = batches_key(self.loader) if can_be_told(self.loader, self.samplers) else {}
+        return {**self.own_key, **told} if told else {}
 
     def compute(self) -> Iterator[Batch]:
         """One pass over the images."""
@@ -136,12 +90,13 @@ class SplitFeatures(FeatureLoader):
     _kept: dict[str, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._kept is None and self.key():
-            self._kept = self.cache.load(self.key())
-            if self._kept is not None:
-                print(f"Image features of {len(self._kept['label'])} images: from the cache")
+        if not self.key:
+            return self.compute()
         if self._kept is None:
-            return self._compute_and_keep()
+            self._kept = self.cache.load(self.key)
+            if self._kept is None:
+                return self._compute_and_keep()
+            print(f"Image features of {len(self._kept['label'])} images: from the cache")
         # a loader of images draws the seed of its workers, even without any: what is trained
         # after a validation must not depend on where features are from
         torch.empty((), dtype=torch.int64).random_()
@@ -150,12 +105,10 @@ class SplitFeatures(FeatureLoader):
     def _compute_and_keep(self) -> Iterator[Batch]:
         batches = []
         for batch in self.compute():
-            if self.key():
-                batches.append(_copy(batch))
+            batches.append(_copy(batch))
             yield batch
-        if self.key():
-            self._kept = _joined(batches)
-            self.cache.store(self.key(), self.about, **self._kept)
+        self._kept = _joined(batches)
+        self.cache.store(self.key, self.about, **self._kept)
 
 
 class ViewFeatures(FeatureLoader):
@@ -165,17 +118,17 @@ class ViewFeatures(FeatureLoader):
     _told = False
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.can_be_told():
+        if not can_be_told(self.loader, self.samplers):
             raise MethodError(
                 "CACHE.VIEWS is True, but views can only be shared where "
                 "DATALOADER.TRAIN_X.SAMPLER is RandomSampler or SequentialSampler, the transforms "
                 "are torchvision's or Dassl's, and so is all else that makes batches: "
                 "set CACHE.VIEWS False"
             )
-        if not self.key():  # an image is gone: whoever reads it says which
+        if not self.key:  # an image is gone: whoever reads it says which
             return self.compute()
         state = torch.get_rng_state().numpy().tobytes()
-        key = {**self.key(), "generator": hashlib.sha256(state).hexdigest()}
+        key = {**self.key, "generator": hashlib.sha256(state).hexdigest()}
         kept = self.cache.load(key)
         return self._compute_and_keep(key) if kept is None else self._repeat(**kept)
 
@@ -227,26 +180,25 @@ def use_features(trainer: Any, base: type) -> None:
     if cache is None:
         return
 
-    def own(*names: str) -> list[str]:
+    def own(names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(type(trainer), name) is not getattr(base, name)]
 
     def encode(images: Tensor) -> Tensor:
         return trainer.clip.encode_image(images.to(trainer.device))
 
-    shared = tower_key(trainer)
+    def replace(name: str, features: type[FeatureLoader], about: str, **key: Any) -> None:
+        loader = getattr(trainer, name)
+        if loader is not None:
+            about = f"{cfg.MODEL.BACKBONE.NAME}: {cfg.DATASET.NAME}, {subset} classes, {about}"
+            key |= tower_key(trainer)
+            setattr(trainer, name, features(loader, encode, cache, key, about))
+
     subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-    about = f"{cfg.MODEL.BACKBONE.NAME}: {cfg.DATASET.NAME}, {subset} classes"
-    tests = ("test", "model_inference", "parse_batch_test", "image_features")
-    if cfg.CACHE.FEATURES and not own(*tests):
+    if cfg.CACHE.FEATURES and not own(TEST_STEPS):
         for split in ("val", "test"):
-            loader = getattr(trainer, f"{split}_loader")
-            if loader is not None:
-                key = {"kind": "images", **shared}
-                features = SplitFeatures(loader, encode, cache, key, f"{about}, {split}")
-                setattr(trainer, f"{split}_loader", features)
+            replace(f"{split}_loader", SplitFeatures, split, kind="images")
     if cfg.CACHE.VIEWS and trainer.learns and trainer.train_loader_x is not None:
-        steps = ("run_epoch", "forward_backward", "parse_batch_train", "image_features")
-        if mine := own(*steps):
+        if mine := own(TRAIN_STEPS):
             raise MethodError(
                 f"CACHE.VIEWS is True, but {cfg.TRAINER.NAME} has its own {' and '.join(mine)} and "
                 "may need the images: set CACHE.VIEWS False"
@@ -254,9 +206,8 @@ def use_features(trainer: Any, base: type) -> None:
         node = cfg.DATALOADER.TRAIN_X
         drawn = [node.SAMPLER, node.N_DOMAIN, node.N_INS, cfg.DATALOADER.NUM_WORKERS]
         drawn.append(cfg.INPUT.get("DEVICE_AUGMENT", False))
-        key = {"kind": "views", **shared, "drawn": drawn}
-        about = f"{about}, {cfg.DATASET.NUM_SHOTS} shots, seed {cfg.SEED}"
-        trainer.train_loader_x = ViewFeatures(trainer.train_loader_x, encode, cache, key, about)
+        about = f"{cfg.DATASET.NUM_SHOTS} shots, seed {cfg.SEED}"
+        replace("train_loader_x", ViewFeatures, about, kind="views", drawn=drawn)
 
 
 def prompt_features(trainer: Any, templates: list[str]) -> Tensor:
@@ -274,77 +225,6 @@ def prompt_features(trainer: Any, templates: list[str]) -> Tensor:
     about = f"{cfg.MODEL.BACKBONE.NAME}: {what}"
     cache.store(key, about, feature=features.cpu().numpy())
     return features
-
-
-def tower_key(trainer: Any) -> dict[str, Any]:
-    """The weights of a trainer's towers, and what decides the last bits of what they compute."""
-    precision, model = trainer.clip.precision, trainer.cfg.MODEL
-    if precision.device.type == "cuda":
-        device = torch.cuda.get_device_name(precision.device)
-    else:
-        device = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-    return {
-        "weights": weights_digest(model.BACKBONE.NAME),
-        "precision": precision.name,
-        "compiled": model.get("COMPILE", False),
-        "float32": _float32_arithmetic(),
-        "device": device,
-        "torch": torch.__version__,
-        "code": _code_digest(),
-    }
-
-
-def _float32_arithmetic() -> list[str]:
-    """How precisely matrices and convolutions of float32 are computed, as it is set."""
-    parts: Any = torch.backends
-    if not hasattr(parts.cuda.matmul, "fp32_precision"):  # torch 2.8
-        return [torch.get_float32_matmul_precision(), str(parts.cudnn.allow_tf32)]
-    # the older function raises where these were set
-    kinds = (parts.cuda.matmul, parts.cudnn.conv, parts.mkldnn.matmul, parts.mkldnn.conv)
-    return [kind.fp32_precision for kind in kinds]
-
-
-@cache
-def _code_digest() -> str:
-    """Digest of the code between files and features: another version may give other bits."""
-    trainers = Path(__file__).parents[1]
-    own = [path for pattern in CODE for path in sorted(trainers.glob(pattern))]
-    loading = sorted(Path(dassl.data.__file__).parent.rglob("*.py"))
-    digest = hashlib.sha256()
-    for path in (*own, *loading):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def list_digest(items: Any) -> str:
-    """Digest of a list of `Datum`: path, label, size and time of each file; "" without a file."""
-    if not items:
-        return ""
-    digest = hashlib.sha256()
-    try:
-        for item in items:
-            status = os.stat(item.impath)
-            digest.update(os.fsencode(item.impath))  # which may hold any bytes
-            digest.update(f"\0{item.label}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
-    except OSError:  # whoever reads the images says what is wrong
-        return ""
-    return digest.hexdigest()
-
-
-def _is_known(thing: Any) -> bool:
-    """Whether a class or function is a library's, not a plugin's own."""
-    return getattr(thing, "__module__", "").partition(".")[0] in ("dassl", "torch", "torchvision")
-
-
-def _tells_all(transform: Any) -> bool:
-    """Whether the text of a transform says all that it does."""
-    kind, inner = type(transform), getattr(transform, "transforms", ())
-    return (
-        _is_known(kind)
-        and kind.__name__ != "Lambda"
-        and " object at 0x" not in repr(transform)
-        and all(_tells_all(step) for step in inner)
-    )
 
 
 def _copy(batch: Batch) -> Batch:

@@ -65,37 +65,21 @@ class Gate:
             weights (B, K), which sum to 1, and indices (B, K) of the picked teachers.
         """
         B, H, _ = teachers.shape
-        everything = self.kind == "uniform" or epoch < self.warmup
-        K = H if everything else self.num_teachers
-        scores = self._scores(weight, features, teachers, label, generator)
+        if self.kind in LEARNED:
+            assert weight is not None
+            scores = features @ weight if self.kind == "learned" else weight.expand(B, H)
+        elif self.kind == "oracle":
+            scores = teachers.log_softmax(dim=-1).take_along_dim(label[:, None, None], -1)[..., 0]
+        elif self.kind == "uniform":
+            scores = teachers.new_zeros(B, H)
+        else:
+            scores = self._normal(teachers, generator)
+        K = H if self.kind == "uniform" or epoch < self.warmup else self.num_teachers
         noise = self._normal(teachers, generator) * self.noise if self.noise else None
         weights, picked = pick_teachers(scores, K, noise)
         if self.kind in ("uniform", "uniform_topk"):
             weights = torch.full_like(weights, 1 / K)
         return weights, picked
-
-    def _scores(
-        self,
-        weight: Tensor | None,
-        features: Tensor,
-        teachers: Tensor,
-        label: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Scores (B, H) of the teachers."""
-        B, H, _ = teachers.shape
-        if self.kind == "learned":
-            assert weight is not None
-            return features @ weight
-        if self.kind == "dataset":
-            assert weight is not None
-            return weight.expand(B, H)
-        if self.kind == "oracle":
-            labels = label[:, None, None].expand(B, H, 1)
-            return teachers.log_softmax(dim=-1).gather(-1, labels)[..., 0]
-        if self.kind == "uniform":
-            return teachers.new_zeros(B, H)
-        return self._normal(teachers, generator)
 
     @staticmethod
     def _normal(teachers: Tensor, generator: torch.Generator) -> Tensor:

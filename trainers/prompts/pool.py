@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from trainers.backbones.paths import REPOSITORY
 from trainers.backbones.tokens import EXAMPLE
 from trainers.errors import MethodError
 from trainers.prompts.yaml_nodes import Node, did_you_mean, read_yaml, shown
 
-ROOT = Path(__file__).resolve().parents[2]
-POOLS = ROOT / "configs" / "pools"
+POOLS = REPOSITORY / "configs" / "pools"
 MAX_TEMPLATES = 10_000  # of one rule: more is a mistake, and would fill the memory
 
 _ALIASES = {"dtd": "describabletextures"}  # the only dataset whose config has another name
@@ -84,7 +84,7 @@ def find_pool(name: str, folder: Path | None = None, where: str = "") -> Path:
 
     A name without a slash is looked up in configs/pools first; `./name.yaml` avoids that.
     """
-    places = [folder] if folder else [Path.cwd(), ROOT]
+    places = [folder] if folder else [Path.cwd(), REPOSITORY]
     bare = "/" not in name and "\\" not in name
     if bare:
         places.insert(0, POOLS)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-
 import clip
 import pytest
 import torch
@@ -12,14 +9,7 @@ from torch import nn
 from torch.profiler import profile
 
 from benchmarks.reference import plain_clip
-from trainers.backbones import clip_model
-from trainers.backbones.clip_model import (
-    FrozenCLIP,
-    check_image_size,
-    find_weights,
-    load_clip,
-    weights_digest,
-)
+from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip
 from trainers.backbones.precision import Precision, resolve_precision
 from trainers.errors import MethodError
 
@@ -81,44 +71,6 @@ def test_a_nested_state_dict_is_read(tmp_path):
     model, path = saved(tmp_path)
     torch.save({"state_dict": model.state_dict()}, path)
     assert load_clip(str(path), CPU).embed_dim == 512
-
-
-def test_a_name_is_downloaded_by_clip_into_its_cache(tmp_path, monkeypatch):
-    _, path = saved(tmp_path)
-    asked = []
-    monkeypatch.setattr(
-        clip_model, "_download", lambda url, root: asked.append((url, root)) or str(path)
-    )
-    assert load_clip("ViT-B/16", CPU).resolution == 32
-    ((url, root),) = asked
-    assert url.endswith("ViT-B-16.pt") and root.endswith(".cache/clip")
-
-
-def test_the_digest_of_a_name_that_every_clip_knows_needs_no_clip(monkeypatch):
-    assert {"RN50", "ViT-B/16"} <= set(clip_model.NAMES) <= set(clip.available_models())
-    monkeypatch.setattr(clip_model, "_known", lambda: pytest.fail("has loaded clip"))
-    assert [weights_digest(name) for name in clip_model.NAMES] == list(clip_model.NAMES)
-
-
-def test_a_failed_download_says_where_to_put_the_file(monkeypatch):
-    def offline(url, root):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(clip_model, "_download", offline)
-    with pytest.raises(MethodError) as error:
-        load_clip("RN50", CPU)
-    for part in ("RN50", "no route to host", "RN50.pt", ".cache/clip"):
-        assert part in str(error.value)
-
-
-def test_relative_paths_are_tried_in_the_working_folder_then_in_the_repository(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    assert find_weights("assets/shapes_clip.pt").is_file()
-    (tmp_path / "assets").mkdir()
-    (tmp_path / "assets/shapes_clip.pt").write_bytes(b"mine")
-    assert find_weights("assets/shapes_clip.pt").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("content", ["", "text", "half", "list", "other", "broken"])
@@ -279,23 +231,6 @@ def test_a_state_dict_of_an_old_torch_is_read(tmp_path):
     torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
     old = load_clip(str(path), CPU).state_dict()
     assert all(torch.equal(value, new[key]) for key, value in old.items())
-
-
-def test_a_weights_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
-    path = tmp_path / "weights.pt"
-    path.write_bytes(b"abc")
-    hashed = []
-    real = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda *a: hashed.append(a) or real(*a))
-    # sha256 of "abc" (FIPS 180-2) and of "abcd"
-    assert [weights_digest(str(path)) for _ in range(3)] == ["ba7816bf8f01"] * 3
-    assert len(hashed) == 1
-    path.write_bytes(b"abcd")
-    assert weights_digest(str(path)) == "88d4266fd4e6"
-    assert len(hashed) == 2
-    path.write_bytes(b"abce")  # as many bytes, but later
-    os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 1))
-    assert weights_digest(str(path)) == hashlib.sha256(b"abce").hexdigest()[:12]
 
 
 @pytest.mark.parametrize("layers", [2, (1, 1, 1, 1)])  # a ViT, a ResNet

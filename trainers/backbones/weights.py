@@ -1,0 +1,112 @@
+"""Files of weights: found by name or path, told apart by content, read without running them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainers.backbones.paths import REPOSITORY
+from trainers.errors import MethodError, closest
+
+CACHE = Path("~/.cache/clip")
+# names that every `clip` knows; to ask it for them would load torchvision, which is slow
+NAMES = (
+    *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
+    *("ViT-B/32", "ViT-B/16", "ViT-L/14"),
+)
+
+
+def find_weights(name: str) -> Path:
+    """The file of a backbone; a name that `clip` knows is downloaded to ~/.cache/clip first.
+
+    Raises:
+        MethodError: no such name or file, or the download failed.
+    """
+    if _is_known(name):
+        from clip.clip import _download  # `clip` loads torchvision, which is slow
+
+        folder, url = CACHE.expanduser(), _known()[name]
+        try:
+            return Path(_download(url, str(folder)))
+        except (OSError, RuntimeError) as error:
+            raise MethodError(
+                f"the weights of {name} could not be downloaded ({error}): fetch {url} "
+                f"on a machine with a connection and put the file into {folder}"
+            ) from error
+    for base in (Path(), REPOSITORY):
+        path = base / Path(name).expanduser()
+        if path.is_file():
+            return path
+    near = closest(name, _known(), cutoff=0.5)
+    hint = f' (do you mean "{near}"?)' if near else ""
+    raise MethodError(
+        f'MODEL.BACKBONE.NAME is "{name}"{hint}, which is neither a file nor one of: '
+        f"{', '.join(_known())}"
+    )
+
+
+def weights_digest(name: str) -> str:
+    """Twelve hex digits of a weights file, read once; a name that `clip` knows stands for itself.
+
+    Raises:
+        MethodError: no such name or file.
+    """
+    if _is_known(name):
+        return name
+    path = find_weights(name).resolve()
+    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, time: int) -> str:
+    """Digest of a file; its size and time of change tell whether it is still the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _known() -> Mapping[str, str]:
+    """The names that `clip` knows, with their addresses."""
+    from clip.clip import _MODELS  # `clip` loads torchvision, which is slow
+
+    return _MODELS
+
+
+def _is_known(name: str) -> bool:
+    # none of the names has a suffix, and a file's name can be told without loading `clip`
+    return name in NAMES or (not Path(name).suffix and name in _known())
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict or TorchScript archive, or MethodError; the file runs nothing."""
+    try:
+        archive = zipfile.is_zipfile(path)  # state dicts of torch before 1.6 are none
+        if archive and _holds_code(path):
+            with warnings.catch_warnings():  # torch.jit.load is deprecated, OpenAI's files stay
+                warnings.simplefilter("ignore")
+                weights = torch.jit.load(path, map_location="cpu").state_dict()
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except Exception as error:  # torch's readers raise anything on damaged bytes
+        raise MethodError(
+            f"{path} cannot be read as weights (truncated, or not a state dict or TorchScript "
+            f"archive): {type(error).__name__}"
+        ) from error
+    if isinstance(weights, Mapping) and "state_dict" in weights:
+        weights = weights["state_dict"]
+    if not isinstance(weights, Mapping):
+        raise MethodError(f"{path} holds a {type(weights).__name__}, expected a state dict")
+    sizes = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives
+    return {key: value for key, value in weights.items() if key not in sizes}
+
+
+def _holds_code(path: Path) -> bool:
+    """Whether an archive is TorchScript's; state dicts hold no code."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
