@@ -1,6 +1,5 @@
 """Batches: their content, order, number and errors."""
 
-import multiprocessing
 import random
 import re
 from collections import Counter
