@@ -15,11 +15,11 @@ venvs=${VENVS:-.venvs} report="" failed=0 i=0
 
 # make the environment of a version, or bring it up to date with the requirements
 install() {
-    local folder=$1 version=$2 pin=()
-    [ "$version" = newest ] || pin=("torch==$version.*")
+    local folder=$1 torch="torch==$2.*"
+    [ "$2" = newest ] && torch=torch
     if [ requirements.txt -nt "$folder/installed" ] || [ requirements-dev.txt -nt "$folder/installed" ]; then
-        "${PYTHON:-python3}" -m venv "$folder" &&
-            "$folder/bin/python" -m pip install -q --upgrade torch torchvision "${pin[@]+"${pin[@]}"}" -r requirements-dev.txt &&
+        [ -x "$folder/bin/python" ] || "${PYTHON:-python3}" -m venv "$folder" || return
+        "$folder/bin/python" -m pip install -q --upgrade "$torch" torchvision -r requirements-dev.txt &&
             touch "$folder/installed"
     fi
 }

@@ -29,7 +29,7 @@ def test_class_names_differ():
 
 
 def test_both_tables_are_printed(capsys):
-    text_side.main([*SMALL, "--classes", "8", "20", "--at-least", "1", "--memory-at-least", "4"])
+    text_side.main([*SMALL, "--classes", "8", "20", "--memory-at-least", "4"])
     shown = capsys.readouterr().out
     rows = [line for line in shown.splitlines() if re.match(r"(8|20) ", line)]
     assert len(rows) == 4 and all(len(re.findall(r"\dx", row)) == 2 for row in rows)
@@ -82,7 +82,7 @@ def test_the_plain_clip_encodes_templates_as_ours(precision):
 def test_a_step_of_every_method_that_learns(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("MOPD_CACHE", str(tmp_path / "cache"))
     assert set(SHIPPED) <= set(training_step.learning_methods())
-    training_step.main([*SMALL, "--classes", "6", "--images", "4", "--at-least", "0.5"])
+    training_step.main([*SMALL, "--classes", "6", "--images", "4"])
     rows = re.findall(r"^(\w+) +6 +4 .*\d\.\dx", capsys.readouterr().out, flags=re.MULTILINE)
     assert rows == training_step.learning_methods()
     assert not (tmp_path / "cache").exists()  # of random weights nothing is kept

@@ -1,6 +1,8 @@
 """A tiny world: PNG files of three classes, a dataset over them, and a linear trainer."""
 
+import multiprocessing
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +129,16 @@ def make_cfg(world: Path, tmp_path: Path) -> Callable[..., CfgNode]:
 def _no_log_is_left_open():
     yield
     close_logger()
+
+
+@pytest.fixture
+def workers_end() -> Callable[[], bool]:
+    """Whether all processes that this one started end by themselves, however busy the machine."""
+
+    def wait() -> bool:
+        until = time.monotonic() + 60
+        while multiprocessing.active_children() and time.monotonic() < until:
+            time.sleep(0.05)
+        return not multiprocessing.active_children()
+
+    return wait

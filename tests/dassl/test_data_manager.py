@@ -1,6 +1,5 @@
 """Batches: their content, order, number and errors."""
 
-import multiprocessing
 import random
 import re
 from collections import Counter
@@ -193,7 +192,7 @@ def test_memory_is_pinned_only_for_cuda(make_cfg, monkeypatch):
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("fault", ["truncated", "gone"])
 def test_a_bad_image_stops_the_run_with_its_name_from_workers_too(
-    make_cfg, tmp_path, workers, fault, memory, monkeypatch
+    make_cfg, tmp_path, workers, fault, memory, monkeypatch, workers_end
 ):
     # After an error torch waits this long for a worker (5 s) before it ends it.
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
@@ -212,7 +211,7 @@ def test_a_bad_image_stops_the_run_with_its_name_from_workers_too(
     assert str(error.value).startswith(start)
     assert "Traceback" not in str(error.value)
     loader.close()  # type: ignore[attr-defined]
-    assert not multiprocessing.active_children()
+    assert workers_end()
 
 
 # ---- samplers

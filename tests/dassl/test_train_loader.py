@@ -1,6 +1,5 @@
 """Workers that live for all epochs yield what torch's loader yields with new ones, and end."""
 
-import multiprocessing
 import os
 import random
 import subprocess
@@ -114,15 +113,15 @@ def test_batched_items_and_an_init_function_as_in_torch(kind):
     loader.close()
 
 
-def test_workers_live_for_all_epochs_and_end_when_closed():
+def test_workers_live_for_all_epochs_and_end_when_closed(workers_end):
     loader = build(TrainLoader, 2)
     first = pids(loader)
     assert len(first) == 2 and pids(loader) == pids(loader) == first
     loader.close()
-    assert not multiprocessing.active_children()
+    assert workers_end()
     assert not pids(loader) & first  # it can be used again
     del loader
-    assert not multiprocessing.active_children()
+    assert workers_end()
 
 
 def test_an_epoch_that_is_broken_off_does_not_reach_into_the_next():
@@ -144,12 +143,12 @@ class Broken(Noise):
         raise ValueError(f"item {index}")
 
 
-def test_workers_end_while_their_error_is_told():
+def test_workers_end_while_their_error_is_told(workers_end):
     loader = build(TrainLoader, 2, "SequentialSampler", Broken())
     with pytest.raises(ValueError, match="item 0") as error:
         list(loader)
     loader.close()
-    assert error.value is not None and not multiprocessing.active_children()
+    assert error.value is not None and workers_end()
 
 
 def test_workers_are_started_with_the_options_of_the_loader():
@@ -207,7 +206,7 @@ def test_public_attributes_are_those_of_a_torch_loader(make_cfg, world):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_training_leaves_no_worker_behind(make_cfg, fails):
+def test_training_leaves_no_worker_behind(make_cfg, fails, workers_end):
     class Failing(TRAINER_REGISTRY.get("LinearTrainer")):  # type: ignore[misc]
         def forward_backward(self, batch):
             if fails and (self.epoch, self.batch_idx) == (1, 1):
@@ -221,7 +220,7 @@ def test_training_leaves_no_worker_behind(make_cfg, fails):
         assert error.tb is not None
     else:
         trainer.train()
-    assert not multiprocessing.active_children()
+    assert workers_end()
 
 
 def test_spawned_workers_share_the_images_and_end_with_a_program_that_fails(world):
@@ -258,7 +257,7 @@ def test_spawned_workers_share_the_images_and_end_with_a_program_that_fails(worl
         ],
         capture_output=True,
         text=True,
-        timeout=120,  # a worker that hangs is found, too
+        timeout=300,  # a worker that hangs is found, too
         cwd=Path(__file__).parents[2],
     )
     assert (done.returncode, done.stderr) == (3, "")
