@@ -10,8 +10,6 @@ Train and test on the base classes of an embedded dataset, then test on its new 
         DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES new
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -14,8 +14,6 @@ differently, so that its accuracies may differ by a few images.
 tests: without the start of Python and the import of torch, which no cache can save.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence

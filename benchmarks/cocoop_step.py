@@ -4,8 +4,6 @@ python -m benchmarks.cocoop_step                      # 50 classes, ViT-B/16's t
 python -m benchmarks.cocoop_step --classes 500 --ours # ImageNet's base classes, memory as well
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

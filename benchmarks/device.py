@@ -8,8 +8,6 @@ written to a folder that is deleted afterwards: nothing is downloaded, and your 
 Parts: text side, training steps, image tower, and a whole base2new job of two methods.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -8,8 +8,6 @@ features on disk: "first" fills an empty cache, "second" finds it filled. Every 
 process of its own, in turn; all must predict the same.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 A multiplication and its addition count as two. Only matrix products are counted: all else is small.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -10,8 +10,6 @@ pass, "hard prompts" is the once-per-job cost of the teachers' features. Images 
 augmentation of the ViT-B/16 configurations and without the image tower.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import tempfile

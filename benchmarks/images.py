@@ -1,7 +1,5 @@
 """JPEG files as heavy as photographs: detail at every scale, neither noise nor flat."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How benchmarks measure: ways in turn, medians, memory that is kept, memory at its peak."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -11,8 +11,6 @@ The floor is the arithmetic of the images and prompts that the job sent through 
 by formula, at the rate of a big matrix product of the same precision, measured in the same run.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

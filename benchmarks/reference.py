@@ -3,8 +3,6 @@
 Tests compare our text tower with it, benchmarks time it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import clip

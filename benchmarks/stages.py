@@ -1,7 +1,5 @@
 """Where the time of a job goes: parts of the code as stages, whose seconds add up to the whole."""
 
-from __future__ import annotations
-
 import builtins
 import sys
 import time

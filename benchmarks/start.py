@@ -9,8 +9,6 @@ reading the bytes of the file. All tensors are compared. Processor time of one p
 other work on the machine disturbs little; ways are timed in turn.
 """
 
-from __future__ import annotations
-
 import resource
 import subprocess
 import sys

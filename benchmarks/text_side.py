@@ -12,8 +12,6 @@ off in parts (their features do not depend on each other): the same work in less
 then not measured; what it keeps is a lower bound of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial

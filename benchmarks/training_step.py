@@ -11,8 +11,6 @@ backward pass, counted exactly. Features of hard prompts are computed once in a 
 part of a step.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout

@@ -1,7 +1,5 @@
 """Caltech101 (Fei-Fei et al. 2004): 100 of its categories."""
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.reader import SplitReader
 

@@ -4,8 +4,6 @@ The order and the random numbers are those of the CoOp codebase, so that the sho
 train shots of all classes first, then val shots from the same stream; base/new comes last.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 From CoOp's split files and the datasets' papers.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from datasets.splits import Split, digest

@@ -1,7 +1,5 @@
 """`digits`: real handwritten digits (scikit-learn), a domain shift for the embedded CLIP."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Datasets that are made on first use: complete or absent, never half there."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

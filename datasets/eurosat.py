@@ -1,7 +1,5 @@
 """EuroSAT (Helber et al. 2019), the RGB images."""
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.reader import SplitReader
 

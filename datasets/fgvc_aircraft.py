@@ -1,7 +1,5 @@
 """FGVC Aircraft (Maji et al. 2013), in its official split."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY

@@ -1,7 +1,5 @@
 """Looking at folders and list files: one listing of each folder, never one call per image."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Food101 (Bossard et al. 2014), in CoOp's own split."""
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.reader import SplitReader
 

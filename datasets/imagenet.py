@@ -1,7 +1,5 @@
 """ImageNet (Deng et al. 2009) in the layout of CoOp, and what its variants share with it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY

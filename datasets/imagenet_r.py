@@ -1,7 +1,5 @@
 """ImageNet-R (Hendrycks et al. 2021): test images only."""
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.imagenet import ImageNetVariant
 

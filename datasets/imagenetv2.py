@@ -1,7 +1,5 @@
 """ImageNetV2 (Recht et al. 2019), matched frequency: test images only."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY

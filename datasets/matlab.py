@@ -1,7 +1,5 @@
 """Annotations in MATLAB files, of which nothing is taken on trust."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 Both become a reader's name and `DATASET.PATH`: DATASET.NAME Folder, DATASET.PATH /data/birds.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """Oxford Flowers (Nilsback and Zisserman 2008), in CoOp's own split."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Oxford-IIIT Pets (Parkhi et al. 2012)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY

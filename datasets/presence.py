@@ -1,7 +1,5 @@
 """Whether the listed images are there: folders are listed once, files are not touched."""
 
-from __future__ import annotations
-
 import os
 import posixpath
 import unicodedata

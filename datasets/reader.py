@@ -4,8 +4,6 @@ Nothing is written, neither below the data nor elsewhere: lists are read and dra
 that there is no cache that could be stale.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`shapes`: drawn objects of the embedded world, 40 classes in five styles."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from dassl.data.datasets import DATASET_REGISTRY

@@ -1,7 +1,5 @@
 """The test images of `shapes`, changed: domain generalisation in the embedded world."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

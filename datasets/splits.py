@@ -4,8 +4,6 @@ The published cuts were made with seed 1, so that they come out again where the 
 is known. The generator of a cut is its own: it shares nothing with the draw of shots.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import posixpath

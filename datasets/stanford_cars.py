@@ -1,7 +1,5 @@
 """Stanford Cars (Krause et al. 2013)."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """SUN397 (Xiao et al. 2010), the first of its ten partitions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY

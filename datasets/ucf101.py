@@ -1,7 +1,5 @@
 """UCF101 (Soomro et al. 2012): the middle frame of each video, first official split."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

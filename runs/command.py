@@ -1,7 +1,5 @@
 """What all command lines share: their head, how mistakes are told, and an end by Ctrl-C."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

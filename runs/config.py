@@ -6,8 +6,6 @@ trailing KEY VALUE pairs. A model that is tested on another dataset than it was 
 settings for the dataset of its training.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable
 from pathlib import Path

@@ -4,8 +4,6 @@
 that an evaluation is done. A run with other settings never continues in the folder.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """Jobs as the words of `python -m tools.protocol`, and back."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Folder of a job: `<output>/<protocol>/<dataset>/<trainer>/<config>[-<tag>]/shots
 test on another dataset has the folder `<dataset>/` in it.
 """
 
-from __future__ import annotations
-
 import io
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field

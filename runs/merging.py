@@ -1,7 +1,5 @@
 """Settings of YAML files and KEY VALUE pairs into a configuration, with errors that help."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 from typing import Any

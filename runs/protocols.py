@@ -1,7 +1,5 @@
 """The protocols: what is trained, what is tested, and which settings are theirs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

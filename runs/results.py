@@ -1,7 +1,5 @@
 """results.json: the only mark that an evaluation is done, and all that tables are made of."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """One run: train a method and test it, or test a trained one; what `train.py` does."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """The way of a job: train, then all tests of its protocol, but nothing that is done already."""
 
-from __future__ import annotations
-
 import io
 from contextlib import redirect_stdout
 from typing import Any

@@ -1,7 +1,5 @@
 """Keys that mean nothing to the trainer that runs: a user who writes one is told ours."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping
 from typing import Any
 

@@ -8,8 +8,6 @@ Nothing is lost by clearing it: what is needed again is computed again. Settings
 CACHE.VIEWS, CACHE.DIR (or the variable MOPD_CACHE), CACHE.LIMIT_GB; see docs/performance.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections import defaultdict

@@ -6,8 +6,6 @@
 Reads only. Exit code 1 if something is wrong, or if a dataset that you name is not there.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

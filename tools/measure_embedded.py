@@ -3,8 +3,6 @@
 python -m tools.measure_embedded
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

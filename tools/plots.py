@@ -4,8 +4,6 @@ python -m tools.plots output/base2new --out output/plots
 python -m tools.plots output --out output/plots --baseline CoOp/vit_b16
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,8 +9,6 @@ The number of a template is its row in the pool and its column in the gate.
 Exit code 1 for a mistake, with a message that says where it is.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

@@ -8,8 +8,6 @@ What is there already is skipped, what was cut off continues, and nothing is ove
 What only you can fetch is named, with its address and the place where to put it.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ The architecture is OpenAI's (`clip.model.CLIP`), the tokenizer too; images and 
 drawn from the same world as the dataset `shapes`, with other seeds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

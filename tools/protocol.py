@@ -7,8 +7,6 @@
 The scripts under `scripts/` call this. docs/protocols.md explains the protocols.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

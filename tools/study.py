@@ -9,8 +9,6 @@ or one on each GPU. Started again, it skips what is done and resumes what was cu
 docs/protocols.md explains the file.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Print tables of results; the options, and what they do, are those of `tools.results.tables`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from runs import command

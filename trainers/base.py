@@ -4,8 +4,6 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 (its loss terms). Nothing else differs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping

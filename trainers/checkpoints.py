@@ -1,7 +1,5 @@
 """Checkpoints of methods: what is read fits the run that reads it, or is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """CoCoOp (Zhou et al. 2022b): a prompt for each image."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch

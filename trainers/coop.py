@@ -1,7 +1,5 @@
 """CoOp (Zhou et al. 2022): learn the prompt's context by cross-entropy."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import nn

@@ -1,7 +1,5 @@
 """KgCoOp (Yao et al. 2023): stay close to the hand-made prompt."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode

@@ -4,8 +4,6 @@ A pool of H hard prompts (teachers) is distilled into one soft prompt (student).
 the image feature and picks K teachers for each image.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

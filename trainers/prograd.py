@@ -1,7 +1,5 @@
 """ProGrad (Zhu et al. 2023): keep the part of the gradient that zero-shot CLIP agrees with."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

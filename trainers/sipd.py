@@ -1,7 +1,5 @@
 """SiPD, single-prompt distillation: MoPD's baseline with one teacher and no gate."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode

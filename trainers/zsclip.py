@@ -1,7 +1,5 @@
 """Zero-shot CLIP (Radford et al. 2021): hand-made prompts, nothing is learned."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY

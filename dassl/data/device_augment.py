@@ -142,7 +142,7 @@ def _check_pipeline(cfg: CfgNode, transform: Any) -> None:
 
 
 def _check_memory(paths: list[str], limit: int) -> None:
-    """Refuse images that need more than `limit` MiB; a file that is damaged is told when it is read."""
+    """Refuse images that need more than `limit` MiB; a damaged file is told when it is read."""
     needed = 0
     for path in paths:
         try:

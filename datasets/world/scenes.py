@@ -4,8 +4,6 @@ Every scene has one colour that counts: that of the cue of its style (see `rende
 may carry other colours; only the medium that a caption names tells which one is meant.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

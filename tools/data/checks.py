@@ -1,7 +1,5 @@
 """Check datasets: present, complete, decodable, labels from 0 on; reads only."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

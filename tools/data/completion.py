@@ -4,8 +4,6 @@ Nothing that is there is overwritten or deleted: a download is unpacked beside i
 what is missing moves in.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

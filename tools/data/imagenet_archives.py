@@ -1,7 +1,5 @@
 """ImageNet's own archives: one tar of a tar for each class, and images without class folders."""
 
-from __future__ import annotations
-
 import os
 import re
 import tarfile

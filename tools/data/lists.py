@@ -1,7 +1,5 @@
 """Compare the lists of a dataset with what lists must be, and with the published counts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Datasets by name: which there are, and which a command line means."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from runs.config import CONFIGS, check_name

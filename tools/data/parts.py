@@ -1,7 +1,5 @@
 """What a dataset is made of: images and files, each with its download."""
 
-from __future__ import annotations
-
 import posixpath
 from dataclasses import dataclass
 from typing import Literal

@@ -3,8 +3,6 @@
 Looks only; what completes a part is in `tools.data.completion`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass

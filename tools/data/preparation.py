@@ -1,7 +1,5 @@
 """Prepare whole datasets: what is to do, doing it, and what is left undone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote

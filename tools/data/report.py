@@ -1,7 +1,5 @@
 """What is known about datasets after a check, and how it is told."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

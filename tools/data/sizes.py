@@ -1,7 +1,5 @@
 """Bytes: on the disk, in words, and as they go by."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Addresses and digests of archives are those of torchvision's classes where it ha
 planning; what counts during a transfer is the length that the server states.
 """
 
-from __future__ import annotations
-
 from datasets.splits import PARTS
 from tools.data.parts import Images, Part, Source
 

@@ -1,7 +1,5 @@
 """Unpack archives that are not trusted, beside their place, and move in what is missing."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """What the plots show: figures over a knob, and gains over a baseline."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Figures of the papers, from configs/published.yaml, to stand beside our own."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

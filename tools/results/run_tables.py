@@ -1,7 +1,5 @@
 """Tables of single runs: a row for each run, no means."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ A mean is shown only where every test that belongs to it is there; what is missi
 made with other settings becomes a note and leaves its cell empty.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

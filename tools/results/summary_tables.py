@@ -1,7 +1,5 @@
 """Summaries as tables: ours, the papers' rows beside them, and the difference."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ python -m tools.tables output --format markdown --out results.md
 python -m tools.tables output/base2new/shapes --runs
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable
 from pathlib import Path

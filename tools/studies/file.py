@@ -3,8 +3,6 @@
 docs/protocols.md explains the keys.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass

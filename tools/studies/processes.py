@@ -1,7 +1,5 @@
 """Jobs as processes of their own, each at a place: a GPU, or the CPU."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

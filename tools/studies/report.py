@@ -1,7 +1,5 @@
 """What is said of a study: where it stands, its table, and what failed."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence

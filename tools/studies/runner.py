@@ -1,7 +1,5 @@
 """Run the jobs of a study side by side, one at each place."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import sys

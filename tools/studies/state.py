@@ -4,8 +4,6 @@ A job's output goes to `<output>/studies/<study>/<job>.log`; it is named `<job>.
 failure. Who runs a job claims it: the log is locked as long as the job runs.
 """
 
-from __future__ import annotations
-
 import fcntl
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Values of a study file: what they must be, and a note of each that is something else."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The embedded world measured: zero-shot CLIP, linear probes, and prompts on each style."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

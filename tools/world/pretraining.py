@@ -3,8 +3,6 @@
 The architecture is OpenAI's (`clip.model.CLIP`), the tokenizer too.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """The image tower through torch.compile, for runs with many images (`MODEL.COMPILE True`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cached_property
 

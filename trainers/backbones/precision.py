@@ -1,7 +1,5 @@
 """Which dtype the frozen towers compute in. Learned parameters and losses are always fp32."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 

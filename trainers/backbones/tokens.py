@@ -1,7 +1,5 @@
 """From a template and a class name to token ids, with OpenAI's tokenizer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from trainers.errors import MethodError

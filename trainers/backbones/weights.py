@@ -1,7 +1,5 @@
 """Files of weights: found by name or path, told apart by content, read without running them."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 import zipfile

@@ -3,8 +3,6 @@
 Two runs whose features may differ in a bit have different keys. What cannot be told has none.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from functools import cache

@@ -6,8 +6,6 @@ state of the random generator. Both are computed as without a cache, batch by ba
 then kept, so that results are the same bits.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """MoPD's gate: which K of the H teachers an image learns from, and with what weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

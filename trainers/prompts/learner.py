@@ -1,7 +1,5 @@
 """The soft prompt: learned context vectors around the names of the classes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

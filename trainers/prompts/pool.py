@@ -7,8 +7,6 @@ docs/pools.md explains the format. Nothing heavy is imported here, so that a mis
 found before CLIP is loaded.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator
