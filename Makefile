@@ -1,7 +1,7 @@
 # make demo    the main job: zero-shot CLIP, CoOp and MoPD on the embedded world, one table
 # make test    all tests; make test-versions, with other versions of torch, too (tests/versions.sh)
 # make lint    ruff and mypy
-# Each creates .venv (or .venvs) and installs what it needs; nothing outside this folder is touched.
+# Each creates .venv (or .venvs) and installs what it needs; nothing outside this folder is touched but pip's cache.
 
 PYTHON ?= python3
 METHODS ?= zsclip coop mopd

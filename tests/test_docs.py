@@ -110,4 +110,4 @@ def test_the_citation_file_names_the_version_of_the_project():
     found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert found["version"] == project["version"] and found["license"] == "MIT"
-    assert found["references"][0]["url"].endswith("2412.19087")
+    assert found["preferred-citation"]["url"].endswith("2412.19087")

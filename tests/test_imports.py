@@ -23,10 +23,9 @@ MAY_IMPORT = {
     "tools.results": {"runs", "trainers.errors", "dassl"},
     "tools.studies": {"tools.results", "runs", "trainers", "datasets", "dassl"},
     "tools.world": {"runs", "trainers", "trainers.*", "datasets", "dassl"},
-    "tools": {"tools.*", "train", "runs", "trainers", "trainers.*", "datasets", "dassl"},
+    "tools": {"tools.*", "runs", "trainers", "trainers.*", "datasets", "dassl"},
     "benchmarks": {"train", "runs", "trainers", "trainers.*", "datasets", "dassl"},
 }
-# what people outside of this project may write, or have at hand; not a part of any room
 SOURCES = [
     ROOT / "train.py",
     *(
