@@ -283,7 +283,7 @@ def test_notebooks_can_call_main_again_and_again(job, tmp_path, capsys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count the parent's")
 def test_memory_is_that_of_the_process_not_of_the_one_that_started_it():
-    code = "from runs.folder import process_peak; print(process_peak() / 2**30)"
+    code = "from runs.machine import process_peak; print(process_peak() / 2**30)"
     parent = bytearray(2**29)
     parent[::4096] = bytes(len(parent[::4096]))  # every page is in use
     words = [sys.executable, "-c", code]
