@@ -6,6 +6,7 @@ that there is no cache that could be stale.
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -14,6 +15,7 @@ from dassl.data.datasets import DatasetBase, Datum
 from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
 from datasets.counts import differences, is_published
 from datasets.errors import DatasetError
+from datasets.files import some
 from datasets.presence import check_images
 from datasets.splits import (
     Split,
@@ -198,11 +200,22 @@ class SplitReader(Reader):
 
 def run_lists(cfg: CfgNode, split: Split) -> list[list[Datum]]:
     """Train, val and test list of a run: the shots that are drawn, and the class subset."""
+    note_twins({item.label: item.classname for item in split.train or split.test}.values())
     train, val = few_shot_lists(cfg, split.train, split.val)
     return subsample_classes(
         *(_located(split, items) for items in (train, val, split.test)),
         subset=cfg.DATASET.SUBSAMPLE_CLASSES,
     )
+
+
+def note_twins(names: Iterable[str]) -> None:
+    """Say which class names CLIP reads as one prompt: it tells no capitals, blanks and _ apart."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(" ".join(name.replace("_", " ").lower().split()), []).append(name)
+    twins = [" = ".join(same) for same in spellings.values() if len(same) > 1]
+    if twins:
+        print(f"Note: classes with one prompt, which cannot be told apart: {some(twins)}")
 
 
 def _located(split: Split, items: list[Listed]) -> list[Listed]:

@@ -208,6 +208,11 @@ def _check_ranges(cfg: CfgNode) -> None:
     for key, low in least.items():
         if settings[key] < low:
             raise UserError(f"{key} is {settings[key]}, expected at least {low}")
+    if cfg.OPTIM.WARMUP_EPOCH > cfg.OPTIM.MAX_EPOCH:
+        raise UserError(
+            f"OPTIM.WARMUP_EPOCH is {cfg.OPTIM.WARMUP_EPOCH}, longer than the training: expected "
+            f"at most OPTIM.MAX_EPOCH {cfg.OPTIM.MAX_EPOCH}"
+        )
     if not all(cfg.INPUT.PIXEL_STD):
         raise UserError(f"INPUT.PIXEL_STD is {cfg.INPUT.PIXEL_STD}, expected numbers above 0")
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from yacs.config import CfgNode
@@ -255,16 +255,25 @@ def lock_folder(path: Path, elsewhere: str) -> Iterator[None]:
     mkdir_if_missing(str(path))
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise UserError(
-            f"another process works in {path}: wait for it, or choose {elsewhere}"
-        ) from error
-    try:
+        if not try_lock(descriptor, fcntl.LOCK_EX):
+            raise UserError(f"another process works in {path}: wait for it, or choose {elsewhere}")
         yield
     finally:
         os.close(descriptor)
+
+
+def try_lock(file: int | IO[bytes], kind: int) -> bool:
+    """Lock a file or folder, as long as it is open; False where another process has it locked.
+
+    A file system that has no locks (some network ones) cannot tell: there nothing is locked.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the latter where locks go through NFS
+        return False
+    except OSError as error:
+        print(f"Note: files cannot be locked here ({error.strerror}): start nothing twice")
+    return True
 
 
 def checkpoint_digest(folder: str, epoch: int | None) -> str | None:

@@ -85,6 +85,13 @@ def merge(cfg: CfgNode, key: str, value: Any, source: str, given: dict[str, str]
     if key not in known:  # told below, with all others of its kind
         return
     default = known[key]
+    if value is None or not isinstance(default, str) and _literal(value) is None:
+        if default != "" and not key.endswith(".CTX_INIT"):
+            raise UserError(
+                f"{source}: {key} has no value, expected {_kind(default)} such as {default!r}; "
+                "without the key its default is taken"
+            )
+        value = ""
     try:
         cfg.merge_from_list([key, _coerce(key, value, default)])
     except ValueError as error:

@@ -51,6 +51,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     if done is not None:
         folder.check_data(done)
         print(f"Results exist already: {folder.results_path} ({_summary(done)})")
+        for key in ("PER_CLASS_RESULT", "COMPUTE_CMAT"):
+            if cfg.TEST[key]:
+                print(
+                    f"Note: TEST.{key} is not done for results that exist: test the model again, "
+                    "with --eval-only --model-dir and another --output-dir"
+                )
         return done
     log = folder.results_path.parent if args.eval_only else folder.path
     with folder.lock(), setup_logger(log):
@@ -62,6 +68,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
         trainer = build_trainer(cfg)
         if args.no_train:
             return None
+        subset = cfg.DATASET.SUBSAMPLE_CLASSES
+        if subset != "all" and trainer.num_classes < 2:
+            raise UserError(
+                f"{dataset_label(cfg)} has one {subset} class only, of which every answer is "
+                "right: base and new need two classes each, so a dataset needs four"
+            )
         if args.eval_only:
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         # not before: a mistake must not tie the folder to its settings

@@ -22,7 +22,8 @@ if [ -z "$python" ]; then
     python=python3
     [ -x "$root/.venv/bin/python" ] && python=$root/.venv/bin/python
 fi
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m tools.protocol "$protocol" \
+# -P: what lies in the working folder is never imported
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -P -m tools.protocol "$protocol" \
     --trainer "$trainer" --dataset "$dataset" --seed "$seed" --shots "$shots" --targets "${TARGETS:-}" \
     --data "${DATA:-$root/data}" --output "${OUTPUT:-$root/output}" \
     --config "${CONFIG:-}" --tag "${TAG:-}" -- "$@"

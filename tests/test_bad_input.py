@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -251,3 +252,29 @@ def test_unknown_flags_end_with_usage(capsys):
         train.main(["--sede", "1"])
     assert stop.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_a_checkpoint_with_nan_gives_no_result(job, refused, trained, tmp_path):
+    path = trained / "prompt_learner/model.pth.tar-2"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["ctx"][0, 0] = float("nan")
+    torch.save(checkpoint, path)
+    words = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "2")
+    message = refused(job("MoPD", *words, output=tmp_path / "test"))
+    assert message.startswith("Logits of ") and "the first is image 0 of the list" in message
+    assert not list((tmp_path / "test").rglob("results.json"))
+
+
+@pytest.mark.parametrize("key", ["LR", "BATCH_SIZE", "TRANSFORMS", "MAX_EPOCH"])
+def test_a_setting_without_a_value_is_refused_by_name(job, refused, tmp_path, key):
+    text = (CONFIGS / "trainers/CoOp/embedded.yaml").read_text()
+    own, count = re.subn(rf"(?m)^( *){key}:.*$", rf"\1{key}:", text, count=1)
+    assert count == 1
+    (tmp_path / "own.yaml").write_text(own)
+    message = refused(job("CoOp", "--config-file", str(tmp_path / "own.yaml")))
+    assert re.match(rf"{tmp_path}/own.yaml: [A-Z_.]*\.{key} has no value, expected ", message)
+
+
+def test_a_setting_without_a_value_on_the_command_line_is_refused(job, refused):
+    message = refused(job("CoOp", "OPTIM.LR", "None"))
+    assert message.startswith("command line: OPTIM.LR has no value, expected a number such as")

@@ -128,6 +128,8 @@ class SimpleTrainer(TrainerBase):
 
     def _check_final_model(self) -> None:
         test = self.cfg.TEST
+        if not test.NO_TEST:
+            self._loader_of(test.SPLIT)
         if test.FINAL_MODEL not in ("last_step", "best_val"):
             raise UserError(
                 f"TEST.FINAL_MODEL must be last_step or best_val, but got {test.FINAL_MODEL}"
@@ -175,14 +177,16 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate on "val" or "test" (default TEST.SPLIT) and return the accuracy."""
+        """Evaluate on "val" or "test" (default TEST.SPLIT) and return the accuracy.
+
+        Raises:
+            UserError: another split, or one without images.
+            FloatingPointError: logits are not finite.
+        """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is not None:
-            loader: DataLoader = self.val_loader
-        else:
-            split, loader = "test", self.test_loader
+        loader = self._loader_of(split)
         if len(loader) == 0:
             raise UserError(
                 f"The {split} split of {self.cfg.DATASET.NAME} is empty: nothing to evaluate"
@@ -198,6 +202,19 @@ class SimpleTrainer(TrainerBase):
             values = {name: float(value) for name, value in results.items()}
             self._metrics.write(self._epochs_done, split, values)
         return next(iter(results.values()))
+
+    def _loader_of(self, split: str) -> DataLoader:
+        """The loader of "val" or "test"; a split that is not there is never replaced."""
+        loaders = {"val": self.val_loader, "test": self.test_loader}
+        if split not in loaders:
+            raise UserError(f"TEST.SPLIT is {split}, expected one of: {', '.join(loaders)}")
+        loader = loaders[split]
+        if loader is None:
+            raise UserError(
+                f"TEST.SPLIT is {split}, but {self.cfg.DATASET.NAME} has no such images: "
+                "use TEST.SPLIT test"
+            )
+        return loader
 
     def model_inference(self, input: Any) -> torch.Tensor:
         """Return logits (B, C) of images (B, 3, H, W)."""
@@ -241,6 +258,12 @@ class TrainerX(SimpleTrainer):
             self._report(losses, batch_time, data_time)
             self._advance_bar(losses, lr)
             end = time.time()
+        if not batch_time.count:
+            raise UserError(
+                f"No batch to train on: the sampler {self.cfg.DATALOADER.TRAIN_X.SAMPLER} yields "
+                "fewer images than DATALOADER.TRAIN_X.BATCH_SIZE "
+                f"{self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE}. Lower it, or choose another SAMPLER."
+            )
         if self._metrics is not None:
             seconds = round(time.time() - start, 3)
             values = losses.averages() | {"lr": lr, "seconds": seconds}

@@ -67,7 +67,20 @@ class Classification(EvaluatorBase):
         return self._correct
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """Add logits (B, C) and labels (B,); of equal logits the first class counts."""
+        """Add logits (B, C) and labels (B,); of equal logits the first class counts.
+
+        Raises:
+            FloatingPointError: a logit is NaN or infinite, so that it predicts nothing.
+        """
+        wrong = ~mo.isfinite().all(dim=1)
+        if wrong.any():
+            first = self._total + int(wrong.nonzero()[0])
+            raise FloatingPointError(
+                f"Logits of {int(wrong.sum())} of {len(mo)} images of a batch are NaN or infinite, "
+                f"the first is image {first} of the list (counted from 0): nothing is predicted. "
+                "Either the model diverged or its checkpoint is damaged: load another epoch, or "
+                "train with a lower OPTIM.LR or a higher precision."
+            )
         pred = mo.max(1)[1]
         self._correct += int(pred.eq(gt).sum().item())
         self._total += gt.shape[0]
@@ -138,7 +151,10 @@ class Classification(EvaluatorBase):
 
         labels = sorted(self._lab2cname) if self._lab2cname else None
         matrix = confusion_matrix(self._y_true, self._y_pred, labels=labels, normalize="true")
-        path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+        # CoOp's runs test base and new classes in one folder
+        subset = self.cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+        name = "cmat.pt" if subset == "all" else f"cmat_{subset}.pt"
+        path = osp.join(self.cfg.OUTPUT_DIR, name)
         with atomic_open(path, "wb") as file:
             torch.save(torch.from_numpy(matrix), file)
         print(f"Confusion matrix is saved to {path}")

@@ -109,11 +109,15 @@ def set_random_seed(seed: int) -> None:
 
 
 def read_image(path: str | os.PathLike) -> Image.Image:
-    """Return the image file as an RGB picture.
+    """Return the image file as an RGB picture of 8 bits a channel.
+
+    16-bit grey values are scaled to 8 bits. Palettes and CMYK become RGB, an alpha channel is left
+    out, and a rotation that EXIF asks for is not done, as in the code of CoOp.
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: the file is not a complete image. It is never replaced by another one.
+        ImageError: the file is not a complete image, has more pixels than Pillow opens, or values
+            whose range it does not tell. It is never replaced by another one.
     """
     if not osp.exists(path):
         raise MissingFileError(
@@ -121,12 +125,33 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         )
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return _in_8_bits(image).convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f'"{path}" has too many pixels ({error}): scale it down, or set '
+            "PIL.Image.MAX_IMAGE_PIXELS higher"
+        ) from error
+    except ImageError as error:
+        raise ImageError(f'"{path}" {error}') from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise ImageError(
             f'"{path}" is not a readable image ({type(error).__name__}: {error}); '
             "the run stops here. Replace the file by a good copy, or remove it from the dataset."
         ) from error
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """An image whose values Pillow converts as they are: it would cut larger ones off at 255."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        values = np.asarray(image).astype(np.uint32)  # 0 to 65535
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        kind = "whole numbers of 32 bits" if image.mode == "I" else "decimal numbers"
+        raise ImageError(
+            f"has pixels that are {kind}, whose range the file does not tell: save it with 8 or 16 "
+            "bits for each channel"
+        )
+    return image
 
 
 def listdir_nohidden(path: str | os.PathLike, sort: bool = False) -> list[str]:

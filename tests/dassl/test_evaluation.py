@@ -153,3 +153,27 @@ def test_macro_f1_is_scikit_learns_over_the_classes_that_occur(pairs):
     ev.process(torch.eye(7)[list(pred)], torch.tensor(true))
     expected = f1_score(true, pred, average="macro", labels=sorted(set(true)))
     assert ev.evaluate()["macro_f1"] == 100.0 * float(expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_not_finite_stop_the_evaluation(tmp_path, value):
+    ev = evaluator(tmp_path)
+    feed(ev, PAIRS)
+    logits = torch.eye(3)
+    logits[1, 2] = value
+    message = "Logits of 1 of 3 images of a batch are NaN or infinite, the first is image 5 of"
+    with pytest.raises(FloatingPointError, match=message):
+        ev.process(logits, torch.tensor([0, 1, 2]))
+    assert ev.total == 4
+
+
+def test_base_and_new_classes_have_a_confusion_matrix_each(tmp_path):
+    for subset, name in (("base", "cmat_base.pt"), ("new", "cmat_new.pt"), ("all", "cmat.pt")):
+        cfg = get_cfg_default()
+        cfg.TEST.COMPUTE_CMAT, cfg.OUTPUT_DIR = True, str(tmp_path)
+        cfg.DATASET.SUBSAMPLE_CLASSES = subset
+        ev = build_evaluator(cfg, lab2cname=NAMES)
+        feed(ev, PAIRS)
+        ev.evaluate()
+        assert (tmp_path / name).is_file()
+    assert len(list(tmp_path.iterdir())) == 3

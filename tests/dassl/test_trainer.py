@@ -173,19 +173,38 @@ def test_scalars_reach_tensorboard(make_cfg):
 # ---- test
 
 
-def test_split_val_and_fallback_to_test(make_cfg, capsys):
+def test_a_split_is_tested_or_refused_and_never_replaced(make_cfg, capsys):
     trainer = build_trainer(make_cfg())
     capsys.readouterr()
-    for split, name, total in (("val", "val", 6), (None, "test", 9), ("other", "test", 9)):
+    for split, name, total in (("val", "val", 6), (None, "test", 9)):
         accuracy = trainer.test(split)
         out = capsys.readouterr().out
         assert out.startswith(f"Evaluate on the *{name}* set\n=> result\n* total: {total}\n")
         assert f"* accuracy: {accuracy:.1f}%" in out
-    trainer.val_loader = None
-    trainer.test("val")
-    assert capsys.readouterr().out.startswith("Evaluate on the *test* set\n")
     assert not trainer.model.training
+    for split in ("train", "Val", "other"):
+        with pytest.raises(UserError, match=f"TEST.SPLIT is {split}, expected one of: val, test"):
+            trainer.test(split)
+    trainer.val_loader = None
+    with pytest.raises(UserError, match="TEST.SPLIT is val, but TinyPets has no such images"):
+        trainer.test("val")
+    assert capsys.readouterr().out == ""
     assert not os.path.exists(trainer.output_dir)
+
+
+def test_an_epoch_without_a_batch_is_no_training(make_cfg, tmp_path):
+    trainer = build_trainer(make_cfg())
+    trainer.train_loader_x = []  # as where the sampler's last batch is the first, and not full
+    with pytest.raises(UserError, match="No batch .* RandomSampler .*BATCH_SIZE 6. Lower it"):
+        trainer.train()
+    assert not list(tmp_path.rglob("model.pth.tar*"))
+
+
+def test_a_split_that_is_not_there_is_refused_before_the_training(make_cfg, tmp_path):
+    trainer = build_trainer(make_cfg("TEST.SPLIT", "Val"))
+    with pytest.raises(UserError, match="TEST.SPLIT is Val, expected one of: val, test"):
+        trainer.train()
+    assert not list(tmp_path.rglob("model.pth.tar*"))
 
 
 def test_an_empty_split_is_named(make_cfg):

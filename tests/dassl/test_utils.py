@@ -241,6 +241,43 @@ def test_a_missing_image_is_named(tmp_path):
         utils.read_image(tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_values_of_16_bits_are_scaled_to_8(tmp_path, suffix):
+    values = np.array([[0, 257, 128, 129, 30_000, 65_535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"x.{suffix}")
+    pixels = np.asarray(utils.read_image(tmp_path / f"x.{suffix}"))
+    assert pixels[0, :, 0].tolist() == [0, 1, 0, 1, 117, 255]
+    assert (pixels == pixels[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(np.int32, "whole numbers of 32 bits"), (np.float32, "decimal numbers")]
+)
+def test_values_whose_range_is_not_known_are_refused(tmp_path, dtype, kind):
+    path = tmp_path / "x.tif"
+    Image.fromarray(np.array([[0, 1, 300]], dtype=dtype)).save(path)
+    with pytest.raises(ImageError) as error:
+        utils.read_image(path)
+    assert str(error.value).startswith(f'"{path}" has pixels that are {kind}, whose range')
+
+
+def test_palettes_cmyk_and_black_and_white_become_the_colours_that_they_show(tmp_path):
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    for mode in ("P", "CMYK"):
+        red.convert(mode).save(tmp_path / f"{mode}.tif")
+        assert utils.read_image(tmp_path / f"{mode}.tif").getpixel((1, 1)) == (255, 0, 0)
+    Image.new("1", (4, 4), 1).save(tmp_path / "white.png")
+    assert utils.read_image(tmp_path / "white.png").getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_a_picture_with_too_many_pixels_is_no_damaged_file(tmp_path, monkeypatch):
+    Image.new("L", (40, 40)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(ImageError, match="has too many pixels .*1600 pixels.*1400 pixels") as error:
+        utils.read_image(tmp_path / "huge.png")
+    assert "scale it down" in str(error.value) and "good copy" not in str(error.value)
+
+
 # ---- torch
 
 

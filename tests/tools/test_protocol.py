@@ -151,6 +151,31 @@ def test_scripts_run_from_any_folder_with_relative_paths(data_root, tmp_path, me
     assert list((tmp_path / "runs").glob("base2new/shapes/*/embedded/shots_1/seed1"))
 
 
+@pytest.mark.parametrize(
+    "own", ["train.py", "datasets/__init__.py", "tools.py", "clip/__init__.py"]
+)
+def test_files_of_the_working_folder_are_never_run(data_root, tmp_path, own):
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).write_text(f"open({str(tmp_path / 'marker')!r}, 'w')")
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts/zsclip/base2new.sh"), "shapes", "1", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "DATA": str(data_root), "OUTPUT": "runs", "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_checkout_for_windows_keeps_the_ends_of_lines(tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    call = ["git", "check-attr", "eol", "text", "--", "scripts/run.sh", "assets/shapes_clip.pt"]
+    shown = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "scripts/run.sh: eol: lf" in shown and "assets/shapes_clip.pt: text: unset" in shown
+
+
 def test_a_script_without_arguments_says_how_to_call_it(tmp_path):
     done = subprocess.run(
         ["bash", str(ROOT / "scripts/mopd/base2new.sh"), "shapes"],

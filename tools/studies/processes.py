@@ -53,7 +53,7 @@ def start(job: Job, place: str | None, log: IO[bytes], at_a_time: int) -> Runnin
         at_a_time: how many jobs share the CPU.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "tools.protocol", *words_of(job)],
+        [sys.executable, "-P", "-m", "tools.protocol", *words_of(job)],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from runs.folder import try_lock
 from runs.jobs import Job
 from tools.studies.file import Study
 
@@ -49,24 +50,19 @@ def last_error(log: Path) -> str:
 def claim(path: Path) -> IO[bytes] | None:
     """A log that is locked as long as somebody has it open; None if another process has it."""
     file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # also for a moment, when somebody looks at the job's state
-        file.close()
-        return None
-    return file
+    if try_lock(file, fcntl.LOCK_EX):
+        return file
+    file.close()  # also for a moment, when somebody looks at the job's state
+    return None
 
 
 def running(log: Path) -> bool:
     """Whether a process holds the lock of a log."""
     try:
         with log.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not try_lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    return False
 
 
 def state(study: Study, job: Job) -> str:

@@ -4,6 +4,7 @@ Two runs whose features may differ in a bit have different keys. What cannot be 
 """
 
 import hashlib
+import inspect
 import os
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import dassl.data
+from dassl.utils import read_image
 from trainers.backbones.weights import weights_digest
 
 # files below trainers/ that decide about the bits of features, or what tells them apart
@@ -55,7 +57,7 @@ def _code_digest() -> str:
     own = [path for pattern in CODE for path in sorted(trainers.glob(pattern))]
     loading = sorted(Path(dassl.data.__file__).parent.rglob("*.py"))
     digest = hashlib.sha256()
-    for path in (*own, *loading):
+    for path in (*own, *loading, Path(inspect.getfile(read_image))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -57,6 +57,13 @@ def test_all_code_that_is_named_is_there_and_part_of_the_key(monkeypatch, patter
     assert keys._code_digest.__wrapped__() != whole
 
 
+def test_the_code_that_decodes_an_image_is_part_of_the_key(monkeypatch, tmp_path):
+    whole = keys._code_digest.__wrapped__()
+    (tmp_path / "other.py").write_text("")
+    monkeypatch.setattr(keys.inspect, "getfile", lambda _: str(tmp_path / "other.py"))
+    assert keys._code_digest.__wrapped__() != whole
+
+
 def test_precision_of_float32_that_is_set_anyhow_is_part_of_the_key():
     program = """
         import torch

@@ -1,0 +1,34 @@
+"""The lock of a folder."""
+
+import errno
+import fcntl
+import os
+
+import pytest
+
+from dassl.utils import UserError
+from runs.folder import lock_folder
+
+
+def test_a_folder_is_locked_for_others_as_long_as_it_is_worked_in(tmp_path):
+    with lock_folder(tmp_path, "another"):
+        with pytest.raises(UserError) as error, lock_folder(tmp_path, "another"):
+            pass
+        assert str(error.value) == (
+            f"another process works in {tmp_path}: wait for it, or choose another"
+        )
+    with lock_folder(tmp_path, "another"):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_does_not_stop_the_work(tmp_path, monkeypatch, capsys, code):
+    def flock(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lock_folder(tmp_path, "another"):
+        pass
+    assert capsys.readouterr().out == (
+        f"Note: files cannot be locked here ({os.strerror(code)}): start nothing twice\n"
+    )
