@@ -24,7 +24,7 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, mkdir_if_missing
 from runs.config import dataset_label
-from runs.merging import flatten
+from runs.merging import flatten, read_yaml
 from runs.results import read_results, write_atomically
 
 # settings that change neither weights nor accuracies: where and how verbose
@@ -291,9 +291,9 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} cannot be read; use another --output-dir") from error
+        found = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"{path} cannot be read; use another --output-dir ({error})") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} cannot be read; use another --output-dir")
     return found

@@ -4,12 +4,12 @@ import ast
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.utils import UserError
 from runs.upstream_keys import published
 from trainers.errors import closest
+from trainers.yaml_files import load
 
 PER_DATASET = "PER_DATASET"  # key of a trainer file: a table of settings by dataset
 
@@ -30,16 +30,13 @@ def read_yaml(path: Path) -> Any:
     """Content of a YAML file.
 
     Raises:
-        UserError: no such file, or broken YAML (with line and column).
+        UserError: no such file, broken YAML, or a key that is there twice (with the line).
     """
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         found = f"; {path.parent} has: {', '.join(near)}" if near else ""
         raise UserError(f"no such configuration file: {path}{found}")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    return load(path, UserError)
 
 
 def merge_file(cfg: CfgNode, path: Path, dataset: str | None, given: dict[str, str]) -> None:

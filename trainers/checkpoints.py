@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dassl.utils import load_checkpoint
 from trainers.backbones.weights import weights_digest
 from trainers.errors import MethodError
+from trainers.yaml_files import load
 
 
 def read_checkpoint(trainer: Any, directory: str, epoch: int | None) -> dict[str, Any]:
@@ -46,7 +45,9 @@ def _saved_epochs(folder: Path) -> str:
 
 def _check_training(trainer: Any, config: Path) -> None:
     """Refuse what a checkpoint's shapes do not tell: another backbone, position or classes."""
-    trained = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    trained = load(config, MethodError)
+    if not isinstance(trained, dict):
+        raise MethodError(f"{config} holds no settings: move it away, or get it again")
     cfg, knobs = trainer.cfg, trainer.knobs
     now = {"BACKBONE_DIGEST": weights_digest(cfg.MODEL.BACKBONE.NAME)}
     if "CLASS_TOKEN_POSITION" in knobs:

@@ -188,7 +188,7 @@ def test_texts_stay_texts_even_if_they_look_like_numbers():
         ("TRAINER: {MOPD: {ALPHAA: 0.5}}", 'unknown key "TRAINER.MOPD.ALPHAA", do you mean'),
         ("OPTIM: 3", 'unknown key "OPTIM"'),
         ("- a\n- b", "expected settings as KEY: VALUE"),
-        ("OPTIM: {LR: [", "is not valid YAML"),
+        ("OPTIM: {LR: [", ", line 1, column 14: not valid YAML, expected the node content"),
         ("OPTIM: {MAX_EPOCH: many}", "OPTIM.MAX_EPOCH is 'many', expected a whole number"),
     ],
 )

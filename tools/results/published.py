@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-import yaml
-
 from dassl.utils import UserError
 from runs.config import REPOSITORY
+from runs.merging import read_yaml
 from tools.results.summary import ALL, AVERAGE, H, Summary, harmonic_mean
 from trainers.errors import closest
 
@@ -50,7 +49,7 @@ class PublishedRow:
 @functools.cache
 def published_file() -> dict[str, Any]:
     """Content of configs/published.yaml."""
-    return yaml.safe_load(PATH.read_text(encoding="utf-8"))
+    return read_yaml(PATH)
 
 
 def paper_order() -> list[str]:

@@ -10,13 +10,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dassl.utils import UserError
 from datasets.own import split_name
 from runs.command import expected_errors
 from runs.config import CONFIGS, check_setting, methods
 from runs.jobs import Job, learns
+from runs.merging import read_yaml
 from runs.protocols import PROTOCOLS, check_tag, refuse_owned
 from runs.run import refuse_test_only
 from runs.run_job import check_contexts, settings
@@ -64,29 +63,11 @@ def read_study(path: Path, data: Path, output: Path) -> Study:
     return Study(path, [job for _, job in jobs])
 
 
-class _UniqueLoader(yaml.SafeLoader):
-    """YAML's own loader, except that a key that is there twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """As PyYAML's, after a look at the keys."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key, count in Counter(keys).items():
-            if count > 1 and key != "<<":
-                raise UserError(f'line {node.start_mark.line + 1}: "{key}" is there {count} times')
-        return super().construct_mapping(node, deep)
-
-
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         found = sorted(p.stem for p in (CONFIGS / "studies").glob("*.yaml"))
         raise UserError(f"no such study: {path}; configs/studies has: {', '.join(found)}")
-    try:
-        # a subclass of SafeLoader: nothing in a file is executed
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    except UserError as error:
-        raise UserError(f"{path}, {error}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys such as protocols and methods, found {content!r}")
     return content

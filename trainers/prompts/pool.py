@@ -17,7 +17,8 @@ from pathlib import Path
 from trainers.backbones.paths import REPOSITORY
 from trainers.backbones.tokens import EXAMPLE
 from trainers.errors import MethodError
-from trainers.prompts.yaml_nodes import Node, did_you_mean, read_yaml, shown
+from trainers.prompts.yaml_nodes import Node, did_you_mean, read_yaml
+from trainers.yaml_files import shown
 
 POOLS = REPOSITORY / "configs" / "pools"
 MAX_TEMPLATES = 10_000  # of one rule: more is a mistake, and would fill the memory

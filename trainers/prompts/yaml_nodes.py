@@ -13,6 +13,7 @@ import yaml
 
 from trainers.backbones.tokens import EXAMPLE
 from trainers.errors import MethodError, closest
+from trainers.yaml_files import compose, shown
 
 _QUOTES = f"Put the whole text in quotes, as in {EXAMPLE}"
 _KINDS = {
@@ -28,25 +29,7 @@ _KINDS = {
 
 def read_yaml(path: Path) -> Node:
     """The root node of a YAML file. Raises MethodError if it cannot be read, or is empty."""
-    file = shown(path)
-    try:
-        text = path.read_bytes().decode("utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise MethodError(f"{file}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise MethodError(f"{file}, line {line}: not UTF-8. Save the file as UTF-8.") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise MethodError(f"{file}{place}: not valid YAML, {error.problem}. {_QUOTES}.") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        code = f"U+{ord(text[error.position]):04X}"
-        raise MethodError(f"{file}, line {line}: {code} is no text. Remove it.") from None
-    except RecursionError:
-        raise MethodError(f"{file}: nested too deep. A pool needs three levels.") from None
+    file, root = shown(path), compose(path, MethodError, _QUOTES)
     if root is None:
         raise MethodError(f"{file}: the file is empty. Write a list of templates, as - {EXAMPLE}.")
     return Node(root, file)
@@ -96,21 +79,16 @@ class Node:
         ]
 
     def fields(self, known: Iterable[str] | None = None) -> dict[str, Node]:
-        """The entries of a mapping. Raises MethodError for a key that is twice, or not known."""
+        """The entries of a mapping. Raises MethodError for a key that is not known."""
         if not isinstance(self.node, yaml.MappingNode) or self.kind != "map":
             raise self.mistake(f"expected a mapping, found {self._source()}", "Write `name: value`")
         result: dict[str, Node] = {}
-        lines: dict[str, int] = {}
         for key_node, value in self.node.value:
             place = Node(key_node, self.file, self.key)
             name = place.text()
-            if name in lines:
-                first = f"first in line {lines[name]}"
-                raise place.mistake(f"key {name!r} appears twice, {first}", "Keep one of the two")
             if known is not None and name not in known:
                 hint = did_you_mean(name, known)
                 raise place.mistake(f"unknown key {name!r}", f"{hint}Known: {', '.join(known)}")
-            lines[name] = key_node.start_mark.line + 1
             result[name] = Node(value, self.file, f"{self.key}.{name}".lstrip("."))
         return result
 
@@ -127,8 +105,3 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`Did you mean 'x'? ` for the closest of the names, empty if none is close."""
     near = closest(name, names)
     return f"Did you mean {near!r}? " if near else ""
-
-
-def shown(path: Path) -> str:
-    """A path as short as the user can still open it: relative to the working folder if inside."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

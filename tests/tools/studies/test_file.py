@@ -169,8 +169,11 @@ def test_missing_parts_are_named(read):
     ("text", "message"),
     [
         ("- a\n- b\n", r"mine.yaml: expected keys such as protocols and methods"),
-        ("methods: [", r"mine.yaml is not valid YAML: "),
-        ("methods:\n  CoOp:\n  CoOp:\n", r'mine.yaml, line 2: "CoOp" is there 2 times'),
+        ("methods: [", r"mine.yaml, line 1, column 11: not valid YAML, "),
+        (
+            "methods:\n  CoOp:\n  CoOp:\n",
+            r"mine.yaml, line 3: key 'CoOp' appears twice",
+        ),
     ],
 )
 def test_files_that_are_no_study_are_refused(read, text, message):
