@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from dassl.utils import UserError
 from tools.data.sizes import check_space
-from tools.data.unpack import JUNK, merge, scratch
+from tools.data.unpack import JUNK, merge, plain, scratch
 
 WNID = re.compile(r"n\d{8}")
 VAL_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -39,14 +39,15 @@ def unpack_train(archive: Path, folder: Path) -> None:
         ):
             for member in outer:
                 wnid = member.name.removesuffix(".tar")
-                inner = outer.extractfile(member)
+                # of a link it would be the file that it leads to
+                inner = outer.extractfile(member) if member.isfile() else None
                 if inner is None or not WNID.fullmatch(wnid):
                     raise UserError(f"{archive} has {member.name}, expected only <wnid>.tar")
                 with tarfile.open(fileobj=inner) as images:
                     names = {image.name for image in images if not JUNK.search(image.name)}
                     have = set(os.listdir(folder / wnid)) if (folder / wnid).is_dir() else set()
                     for image in images if names - have else ():
-                        images.extract(image, draft / wnid, filter="data")
+                        images.extract(image, draft / wnid, filter=plain)
                 if (draft / wnid).is_dir():
                     merge(draft / wnid, folder / wnid)
                 bar.update()
@@ -73,7 +74,7 @@ def unpack_val(archive: Path, folder: Path, devkit: Path) -> None:
             scratch(folder, archive.name) as draft,
         ):
             for image in tqdm(images, desc="  images", total=len(wnids), leave=False, disable=None):
-                images.extract(image, draft / _class_of(image.name, wnids, archive), filter="data")
+                images.extract(image, draft / _class_of(image.name, wnids, archive), filter=plain)
             for path in draft.iterdir():
                 merge(path, folder / path.name)
     except (tarfile.TarError, EOFError) as error:

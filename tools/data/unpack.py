@@ -43,8 +43,8 @@ def unpack(archive: Path, folder: Path, inner: str = "") -> None:
         inner: path of an archive in the archive: unpack only that one, not what is around it.
 
     Raises:
-        UserError: the archive is damaged, would write outside the folder, has links that lead out
-            of it, or grows far more than pictures do.
+        UserError: the archive is damaged, would write outside the folder, has a member that is no
+            plain file or folder, or grows far more than pictures do.
     """
     limit = GROWTH * archive.stat().st_size + SLACK
     try:
@@ -68,6 +68,22 @@ def unpack(archive: Path, folder: Path, inner: str = "") -> None:
             raise UserError(f"{archive} has no {inner}: it is another archive than expected")
         unpack(path, folder)
         path.unlink()
+
+
+def plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """A filter of tarfile: files and folders inside of the folder, with harmless rights.
+
+    Links are refused wherever they lead: no dataset needs them, and the `data` filter of Python
+    before 3.11.13, 3.12.11 and 3.13.4 loses sight of them behind a path that is too long.
+
+    Raises:
+        tarfile.FilterError: naming the member.
+    """
+    if member.issym() or member.islnk():
+        raise tarfile.FilterError(f'"{member.name}" is a link')
+    member = tarfile.data_filter(member, folder)  # refuses special files
+    _check_name(member.name, folder)
+    return member
 
 
 def move(draft: Path, candidates: Sequence[str], target: Path, name: str) -> None:
@@ -118,7 +134,7 @@ def _unpack_tar(archive: Path, folder: Path, limit: int, inner: str) -> None:
                 continue
             size += member.size
             _check_growth(archive, size, limit)
-            tar.extract(member, folder, filter="data")
+            tar.extract(member, folder, filter=plain)
             bar.update(raw.tell() - bar.n)
         # a compressed file has its checksum at the very end
         while tar.fileobj and tar.fileobj.read(CHUNK):
@@ -136,15 +152,26 @@ def _unpack_zip(archive: Path, folder: Path, limit: int, inner: str) -> None:
             if not JUNK.search(member.filename) and (not inner or member.filename == inner)
         ]
         for member in members:
-            name = member.filename
-            if name.startswith("/") or ".." in name.split("/") or re.search(r"[\\:\0]", name):
-                raise UserError(f'{archive} is not unpacked: "{name}" would lie outside {folder}')
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise UserError(f'{archive} is not unpacked: "{name}" is a link')
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where no such bits are known
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                what = "link" if kind == stat.S_IFLNK else "special file"
+                raise tarfile.FilterError(f'"{member.filename}" is a {what}')
+            _check_name(member.orig_filename, str(folder))  # zipfile cuts the other one at a NUL
         _check_growth(archive, sum(member.file_size for member in members), limit)
         for member in members:
             file.extract(member, folder)
             bar.update(member.compress_size)
+
+
+def _check_name(name: str, folder: str) -> None:
+    """Refuse a member that could lie outside of its folder, on any system or through a link."""
+    target = os.path.join(os.path.realpath(folder), name.rstrip("/"))
+    if (
+        re.search(r"^/|^[A-Za-z]:|[\\\0]", name)
+        or ".." in name.split("/")
+        or os.path.realpath(target) != os.path.normpath(target)
+    ):
+        raise tarfile.FilterError(f'"{name}" would lie outside {folder}')
 
 
 def _check_growth(archive: Path, size: int, limit: int) -> None:

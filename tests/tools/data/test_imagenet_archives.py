@@ -13,7 +13,8 @@ import pytest
 import scipy.io
 from torchvision import datasets as tv
 
-from tests.tools.data.archives import make_tar
+from dassl.utils import UserError
+from tests.tools.data.archives import make_tar, tar_of, too_long_chain
 from tests.tools.data.published import CLASSNAMES, FILES, by_hand, run, tree
 from tools.data import imagenet_archives
 from tools.data.place import DEVKIT
@@ -167,3 +168,34 @@ def test_a_damaged_development_kit_is_refused(imagenet, capsys, tmp_path):
     assert f"{DEVKIT} is damaged, its md5 is not that of ILSVRC2012" in shown
     assert tree(tmp_path / "imagenet/images/train")
     assert not (tmp_path / "imagenet/images/val").exists()
+
+
+@pytest.mark.parametrize("what", ["chain", "link", "hard link", "class"])
+def test_links_in_the_archives_of_training_images_are_refused(tmp_path, what):
+    wnid = "n00000003"
+    inner = {
+        "chain": too_long_chain("../../victim"),
+        "link": tar_of((f"{wnid}_0.JPEG", tarfile.SYMTYPE, "../../victim")),
+        "hard link": tar_of((f"{wnid}_0.JPEG", tarfile.LNKTYPE, "../../victim")),
+    }
+    archive = tmp_path / "train.tar"
+    itself = tar_of((f"{wnid}.tar", tarfile.SYMTYPE, f"{wnid}.tar"))
+    archive.write_bytes(itself if what == "class" else make_tar({f"{wnid}.tar": inner[what]}))
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    match = "expected only <wnid>.tar" if what == "class" else "is a link"
+    with pytest.raises(UserError, match=match):
+        imagenet_archives.unpack_train(archive, tmp_path / "train")
+    assert tree(tmp_path) == {"train.tar": archive.read_bytes(), "victim": b"mine"}
+    assert victim.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_in_the_archive_of_validation_images_are_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(imagenet_archives, "val_wnids", lambda devkit: ["n00000003"])
+    archive = tmp_path / "val.tar"
+    archive.write_bytes(tar_of(("ILSVRC2012_val_00000001.JPEG", kind, "../../../victim")))
+    (tmp_path / "victim").write_bytes(b"mine")
+    with pytest.raises(UserError, match='val.tar is damaged .*00000001.JPEG" is a link'):
+        imagenet_archives.unpack_val(archive, tmp_path / "val", tmp_path / "devkit")
+    assert tree(tmp_path) == {"val.tar": archive.read_bytes(), "victim": b"mine"}
