@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import train
+from tests.hostile_archives import Writer, script, two_directories, writes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -109,6 +110,31 @@ def test_a_truncated_checkpoint_is_named(job, refused, trained, keep):
     path.write_bytes(path.read_bytes()[:keep])
     message = refused(job("MoPD", *evaluate(trained)))
     assert str(path) in message and "truncated" in message
+
+
+@pytest.mark.parametrize("way", ["--model-dir", "--resume", "INIT_WEIGHTS", "--backbone"])
+def test_a_file_that_writes_when_torch_runs_it_is_refused_everywhere(
+    job, refused, tmp_path, monkeypatch, way
+):
+    mark = tmp_path / "written"
+    archive = two_directories(script(Writer(str(mark))))
+    assert writes(mark, archive)  # the attack is a real one
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("has run the archive"))
+    folder = tmp_path / "model/prompt_learner"
+    folder.mkdir(parents=True)
+    path = folder / "model.pth.tar-2"
+    path.write_bytes(archive)
+    (folder / "checkpoint").write_text(path.name)
+    arguments = {
+        "--model-dir": evaluate(tmp_path / "model"),
+        "--resume": ("--resume", str(tmp_path / "model")),
+        "INIT_WEIGHTS": ("MODEL.INIT_WEIGHTS", str(path)),
+        "--backbone": ("--backbone", str(path)),
+    }[way]
+    message = refused(job("MoPD", *arguments))
+    kind = "restored by code of its own" if way == "--backbone" else "is a TorchScript archive"
+    assert str(path) in message and kind in message
+    assert not mark.exists()
 
 
 def test_a_file_that_is_no_checkpoint_is_named(job, refused, trained, tmp_path):

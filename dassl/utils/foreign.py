@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import pickle
 import tarfile
-import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
@@ -108,8 +107,9 @@ def read_weights(fpath: str | os.PathLike) -> dict[str, Any]:
         Refused: the file names something else than tensors and known objects, or has no weights.
         Exception: whatever a damaged file causes.
     """
-    _refuse_other_kinds(fpath)
-    content = torch.load(fpath, "cpu", pickle_module=_PICKLE, weights_only=False)
+    with open(fpath, "rb") as file:  # one and the same file is looked at and read
+        _refuse_other_kinds(file)
+        content = torch.load(file, "cpu", pickle_module=_PICKLE, weights_only=False)
     weights = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in weights.items()
@@ -123,19 +123,30 @@ def read_weights(fpath: str | os.PathLike) -> dict[str, Any]:
     }
 
 
-def _refuse_other_kinds(fpath: str | os.PathLike) -> None:
+def _refuse_other_kinds(file: BinaryIO) -> None:
     """Refuse whole files that torch.load would hand to other readers than the unpickler."""
-    if tarfile.is_tarfile(fpath):
+    if tarfile.is_tarfile(file):
         raise Refused(
             "is in the tar format of torch before 0.4: load and save it once with a torch that "
             "wrote it, if you trust the file."
         )
-    if zipfile.is_zipfile(fpath):
-        with zipfile.ZipFile(fpath) as archive:
-            if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
-                raise Refused("is a TorchScript archive, a model with its code, not a checkpoint.")
+    file.seek(0)
+    if _is_script(file):
+        raise Refused("is a TorchScript archive, a model with its code, not a checkpoint.")
+    file.seek(0)
     if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
         raise Refused(
             "holds Python objects, and TORCH_FORCE_WEIGHTS_ONLY_LOAD keeps torch from leaving "
             "them out: unset this variable (nothing in the file is run without it either)."
         )
+
+
+def _is_script(file: BinaryIO) -> bool:
+    """Whether torch takes a file for TorchScript, and would run it.
+
+    Torch's own reader is asked: in a file with two directories Python's may see another archive.
+    """
+    try:
+        return "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records()
+    except RuntimeError:  # no archive
+        return False

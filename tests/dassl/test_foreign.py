@@ -17,6 +17,7 @@ from torch import nn
 from dassl.utils import CheckpointError, load_checkpoint, load_pretrained_weights
 from dassl.utils.checkpoint import load_training_checkpoint, resume_from_checkpoint
 from dassl.utils.foreign import Refused, read_weights
+from tests.hostile_archives import Writer, script, two_directories, writes
 
 
 class Warmup(torch.optim.lr_scheduler.LRScheduler):
@@ -195,6 +196,30 @@ def test_whole_files_of_other_kinds_are_told_apart_from_damaged_ones(tmp_path, m
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     with pytest.raises(CheckpointError, match="unset this variable"):
         load_checkpoint(good)
+
+
+@pytest.mark.parametrize("directories", [1, 2])
+def test_a_torchscript_archive_is_refused_and_writes_no_file(tmp_path, monkeypatch, directories):
+    mark = tmp_path / "written"
+    archive = script(Writer(str(mark)))
+    if directories == 2:
+        archive = two_directories(archive)
+    assert writes(mark, archive)  # the attack is a real one
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("has run the archive"))
+    path = tmp_path / "model.pth.tar-50"
+    path.write_bytes(archive)
+    (tmp_path / "checkpoint").write_text(f"{path.name}\n")
+    for load in (
+        lambda: load_checkpoint(path),
+        lambda: read_weights(path),
+        lambda: load_training_checkpoint(str(path), resume=False),
+        lambda: load_pretrained_weights(nn.Linear(2, 2), str(path)),
+        lambda: resume_from_checkpoint(str(tmp_path), nn.Linear(2, 2)),
+    ):
+        with pytest.raises((CheckpointError, Refused), match="is a TorchScript archive"):
+            load()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint", path.name]
+    assert path.read_bytes() == archive
 
 
 @pytest.mark.parametrize("content", [[1], {"epoch": 3}, {"state_dict": [1]}])

@@ -1,16 +1,16 @@
 """Files of weights: found by name or path, told apart by content, read without running them."""
 
 import hashlib
-import warnings
-import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainers.backbones.paths import REPOSITORY
+from trainers.backbones.torchscript import NoWeights, is_script, open_archive, read_script
 from trainers.errors import MethodError, closest
 
 CACHE = Path("~/.cache/clip")
@@ -84,13 +84,17 @@ def _is_known(name: str) -> bool:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict or TorchScript archive, or MethodError; the file runs nothing."""
     try:
-        archive = zipfile.is_zipfile(path)  # state dicts of torch before 1.6 are none
-        if archive and _holds_code(path):
-            with warnings.catch_warnings():  # torch.jit.load is deprecated, OpenAI's files stay
-                warnings.simplefilter("ignore")
-                weights = torch.jit.load(path, map_location="cpu").state_dict()
+        # state dicts of torch before 1.6 are no archives
+        reader = open_archive(path)
+        if reader and is_script(reader):
+            weights: Any = read_script(reader)
         else:
-            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+            weights = torch.load(path, "cpu", weights_only=True, mmap=reader is not None)
+    except NoWeights as error:
+        raise MethodError(
+            f"{path} {error}, and no code in a file is run: get the published file again, or save "
+            "the model's state_dict() where you trust it"
+        ) from error
     except Exception as error:  # torch's readers raise anything on damaged bytes
         raise MethodError(
             f"{path} cannot be read as weights (truncated, or not a state dict or TorchScript "
@@ -102,9 +106,3 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise MethodError(f"{path} holds a {type(weights).__name__}, expected a state dict")
     sizes = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives
     return {key: value for key, value in weights.items() if key not in sizes}
-
-
-def _holds_code(path: Path) -> bool:
-    """Whether an archive is TorchScript's; state dicts hold no code."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
