@@ -36,4 +36,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, resumes=True)

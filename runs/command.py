@@ -47,17 +47,25 @@ def mistakes_told() -> Iterator[None]:
     """
     try:
         yield
-    except expected_errors() as error:
+    except Exception as error:
+        if not isinstance(error, expected_errors()):
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-def run(call: Callable[[], Any]) -> None:
-    """Run a `main` as a program: Ctrl-C ends it with one line and exit code 130."""
+def run(call: Callable[[], Any], resumes: bool = False) -> None:
+    """Run a `main` as a program: Ctrl-C ends it with one line and exit code 130.
+
+    Args:
+        call: the `main`.
+        resumes: the same command goes on where it was cut off, and the line says so.
+    """
     # before torch is loaded: waiting threads that spin make a busy machine many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         call()
     except KeyboardInterrupt:
-        print("interrupted: the same command continues where it was", file=sys.stderr)
+        what = ": the same command continues where it was" if resumes else ""
+        print(f"interrupted{what}", file=sys.stderr)
         raise SystemExit(130) from None

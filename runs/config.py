@@ -24,9 +24,9 @@ from datasets.own import run_name, split_name
 from runs import command
 from runs.merging import flatten, merge, merge_file, read_yaml
 from runs.upstream_keys import check_given
+from trainers.backbones.paths import REPOSITORY
 from trainers.errors import closest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
 # flag of the command line -> key of the configuration
 FLAGS = {
@@ -228,6 +228,6 @@ def check_name(name: str, known: Iterable[str], what: str, flag: str = "") -> No
         found = (
             f'there is no {what} "{name}"' if name or not flag else f"no {what} is given ({flag})"
         )
-        near = closest(name, known, cutoff=0.3)
+        near = closest(name, known, cutoff=0.4)
         hint = f', do you mean "{near}"?' if near else "."
         raise UserError(f"{found}{hint} Known: {', '.join(known)}")

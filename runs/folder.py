@@ -11,8 +11,10 @@ import json
 import os
 import platform
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -272,8 +274,13 @@ def try_lock(file: int | IO[bytes], kind: int) -> bool:
     except (BlockingIOError, PermissionError):  # the latter where locks go through NFS
         return False
     except OSError as error:
-        print(f"Note: files cannot be locked here ({error.strerror}): start nothing twice")
+        _tell_no_locks(str(error.strerror))
     return True
+
+
+@cache
+def _tell_no_locks(why: str) -> None:
+    print(f"Note: files cannot be locked here ({why}): start nothing twice", file=sys.stderr)
 
 
 def checkpoint_digest(folder: str, epoch: int | None) -> str | None:

@@ -12,13 +12,13 @@ from runs.protocols import PROTOCOLS
 
 def words_of(job: Job) -> list[str]:
     """The words that `read_jobs` makes this job of."""
-    return [
-        *(job.protocol, "--trainer", job.trainer, "--dataset", job.dataset),
-        *("--seed", str(job.seed), "--shots", str(job.shots)),
-        *("--data", str(job.data), "--output", str(job.output)),
-        *("--targets", ",".join(job.targets), "--config", job.config, "--tag", job.tag),
-        *("--", *job.opts),
-    ]
+    flags = {
+        **{"trainer": job.trainer, "dataset": job.dataset, "seed": job.seed, "shots": job.shots},
+        **{"targets": ",".join(job.targets), "config": job.config, "tag": job.tag},
+        **{"data": job.data, "output": job.output},
+    }
+    # a value may begin with a minus
+    return [job.protocol, *(f"--{key}={value}" for key, value in flags.items()), "--", *job.opts]
 
 
 def read_jobs(words: Sequence[str] | None, description: str | None = None) -> list[Job]:

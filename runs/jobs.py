@@ -158,6 +158,9 @@ class Job:
                 raise UserError(f"{self.protocol} tests on {self.dataset} only: give no targets")
             return
         targets = [evaluation.dataset for evaluation in self.evaluations()[1:]]
+        for target in targets:
+            if "," in target or target != target.strip():  # --targets could not name it
+                raise UserError(f'the target "{target}" has a comma or outer blanks: rename it')
         if not targets:
             raise UserError(
                 f"{self.protocol} has no usual targets for {self.dataset} (only for "

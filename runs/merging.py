@@ -125,8 +125,8 @@ def _literal(value: Any) -> Any:
 def _near(key: str, known: dict[str, Any]) -> str:
     """A suggestion for a key that does not exist."""
     leaf = key.rpartition(".")[2]
-    # or the right leaf in a wrong section
-    near = closest(key, known) or next((k for k in known if k.rpartition(".")[2] == leaf), "")
+    same = (k for k in known if k.rpartition(".")[2] == leaf)  # in another section
+    near = closest(key, known, cutoff=0.5) or next(same, "")
     return f', do you mean "{near}"?' if near else ""
 
 

@@ -19,7 +19,7 @@ from trainers.backbones.precision import resolve_precision
 from trainers.features.cache import VARIABLE
 
 # torch's own choice would be all cores, for each of the tests that run side by side
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+torch.set_num_threads(int((os.environ.get("OMP_NUM_THREADS") or "1").split(",")[0]))
 # shared by all tests, subprocesses included, and gone after them
 _cache = tempfile.TemporaryDirectory()
 os.environ[VARIABLE] = _cache.name

@@ -10,6 +10,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 lowest=$(sed -n 's/^torch>=\([0-9.]*\).*/\1/p' requirements.txt)
 venvs=${VENVS:-.venvs} report="" failed=0 i=0
 
@@ -27,7 +28,10 @@ install() {
 run() {
     local folder=$1 capability=$2 threads=$3 python="$1/bin/python" log="$1-$2-$3.log" found result
     export ATEN_CPU_CAPABILITY=$capability OMP_NUM_THREADS=$threads
-    found=$("$python" -c 'import torch; print(torch.__version__, torch.backends.cpu.get_cpu_capability())')
+    found=$("$python" -c 'import torch; print(torch.__version__, torch.backends.cpu.get_cpu_capability())') || {
+        report+="torch of $folder: cannot be imported"$'\n' failed=1
+        return
+    }
     # "default" has another name in every version
     if [ "$capability" != default ] && [ "$(tr '[:upper:]' '[:lower:]' <<<"${found#* }")" != "$capability" ]; then
         result="not tested: no $capability here"
@@ -53,7 +57,8 @@ for version in ${TORCH:-$lowest newest}; do
         done
         i=$((i + 1))
     done
-    i=$((i + 1))  # so that the next version meets each capability with the other threads
+    # the next version meets each capability with the other threads
+    [ $((i % 2)) = 0 ] && i=1 || i=0
 done
 
 printf '\n%s' "$report"

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from dassl.utils import UserError
 from runs import command
+from trainers.errors import MethodError
 from trainers.features.cache import KINDS, Entry, FeatureCache, cache_folder
 
 DAY = 24 * 3600.0
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         cache.remove(old)
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be removed: {error.strerror}") from error
+        raise MethodError(f"{error.filename} cannot be removed: {error.strerror}") from error
     print(f"removed {len(old)} entries, {size(old)}, from {cache.folder}")
 
 

@@ -30,4 +30,4 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, resumes=True)

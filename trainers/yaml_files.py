@@ -132,6 +132,10 @@ def _read(
         raise mistake(f"{file}, line {line}: {code} is no text. Remove it.") from None
     except _Mistake as error:
         raise mistake(f"{file}{error}") from None
+    except (ValueError, OverflowError) as error:  # of characters and versions that are none
+        if isinstance(error, mistake):
+            raise
+        raise mistake(f"{file}: not valid YAML ({error}).") from None
 
 
 def shown(path: Path) -> str:

@@ -70,9 +70,11 @@ class Classification(EvaluatorBase):
         """Add logits (B, C) and labels (B,); of equal logits the first class counts.
 
         Raises:
-            FloatingPointError: a logit is NaN or infinite, so that it predicts nothing.
+            FloatingPointError: the largest logit of an image is NaN or infinite. Single classes
+                may be ruled out by minus infinity.
         """
-        wrong = ~mo.isfinite().all(dim=1)
+        highest, pred = mo.max(1)
+        wrong = ~highest.isfinite()
         if wrong.any():
             first = self._total + int(wrong.nonzero()[0])
             raise FloatingPointError(
@@ -81,7 +83,6 @@ class Classification(EvaluatorBase):
                 "Either the model diverged or its checkpoint is damaged: load another epoch, or "
                 "train with a lower OPTIM.LR or a higher precision."
             )
-        pred = mo.max(1)[1]
         self._correct += int(pred.eq(gt).sum().item())
         self._total += gt.shape[0]
         self._y_true.extend(gt.tolist())

@@ -155,11 +155,18 @@ def test_macro_f1_is_scikit_learns_over_the_classes_that_occur(pairs):
     assert ev.evaluate()["macro_f1"] == 100.0 * float(expected)
 
 
+def test_a_class_may_be_ruled_out(tmp_path):
+    ev = evaluator(tmp_path)
+    ev.process(torch.tensor([[1.0, 2.0, float("-inf")]]), torch.tensor([1]))
+    assert (ev.total, ev.correct) == (1, 1)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_logits_that_are_not_finite_stop_the_evaluation(tmp_path, value):
     ev = evaluator(tmp_path)
     feed(ev, PAIRS)
     logits = torch.eye(3)
+    logits[1, :] = value if value < 0 else logits[1]
     logits[1, 2] = value
     message = "Logits of 1 of 3 images of a batch are NaN or infinite, the first is image 5 of"
     with pytest.raises(FloatingPointError, match=message):

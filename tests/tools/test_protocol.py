@@ -97,7 +97,7 @@ def test_ctrl_c_ends_with_one_line_and_no_results(data_root, tmp_path, monkeypat
     monkeypatch.setattr(SimpleTrainer, "before_epoch", interrupted)
     call = arguments("CoOp", data_root, tmp_path, *SHORT)
     with pytest.raises(SystemExit) as stop:
-        command.run(lambda: protocol.main(call))
+        command.run(lambda: protocol.main(call), resumes=True)
     assert stop.value.code == 130
     message = "interrupted: the same command continues where it was\n"
     assert capsys.readouterr().err == message

@@ -56,6 +56,9 @@ MISTAKES = {
     "merge of a text": ("a: {<<: x}", "line 1, column 9: not valid YAML, expected a mapping"),
     "key twice": ("a: 1\nb: {c: 1,\n  c: 2}", "line 3: key 'c' appears twice, first in line 2."),
     "two documents": ("a: 1\n---\nb: 1", "line 2, column 1: not valid YAML, but found another"),
+    "no such character": (r'a: "\UFFFFFFFF"', "not valid YAML ("),
+    "no such code point": (r'a: "\U00110000"', "not valid YAML ("),
+    "no such version": ("%YAML " + "1" * 5000 + ".0\n---\na: 1", "not valid YAML ("),
     "a single =": ("a: =", "line 1: the tag 'tag:yaml.org,2002:value' is not known here."),
 }
 

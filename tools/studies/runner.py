@@ -1,13 +1,12 @@
 """Run the jobs of a study side by side, one at each place."""
 
-import contextlib
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 
-from dassl.utils import progress
+from dassl.utils import UserError, progress
 from runs import command
 from runs.folder import RunFolder, lock_folder
 from runs.jobs import Job, dataset_problem
@@ -43,9 +42,10 @@ def run(study: Study, jobs: int = 0) -> None:
         print("interrupted: the same command continues where the jobs were", file=sys.stderr)
         raise SystemExit(130)
     if any(job.found() for job in study.jobs):
-        # a table that cannot be made is said, and what failed all the same
-        with contextlib.suppress(SystemExit), command.mistakes_told():
+        try:
             table(study)
+        except UserError as error:  # what failed is said all the same
+            print(f"error: {error}", file=sys.stderr)
     if failures:
         tell_failures(study, failures)
         raise SystemExit(1)

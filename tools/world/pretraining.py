@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from clip.model import CLIP, convert_weights
 from torch import Tensor, nn
 
-from dassl.utils import atomic_open
 from datasets.world.render import COLOURS, OBJECTS, render
 from datasets.world.scenes import captions, draw_scenes
 from trainers.backbones.text_tower import Layout, TextTower
@@ -198,5 +197,6 @@ def save(model: nn.Module, path: Path) -> None:
     state = {k: v.detach().clone() for k, v in model.state_dict().items()}
     state["token_embedding.weight"] = state["token_embedding.weight"].half()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_open(path, "wb") as file:
-        torch.save(state, file)
+    draft = path.with_name(f"{path.name}.draft")
+    torch.save(state, draft)  # a file that is open would give the archive another name in it
+    draft.replace(path)

@@ -1,0 +1,72 @@
+"""How commands tell mistakes, and end."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dassl.utils import UserError
+from datasets.errors import DatasetError
+from runs import command
+from trainers.errors import MethodError
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("so"), DatasetError("so"), MethodError("so"), FloatingPointError("so")]
+)
+def test_a_mistake_is_one_line_and_code_1(capsys, error):
+    @command.mistakes_told()
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1 and capsys.readouterr().err == "error: so\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt(), SystemExit(3)])
+def test_all_else_goes_on(capsys, error):
+    with pytest.raises(type(error)) as raised, command.mistakes_told():
+        raise error
+    assert raised.value is error and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("resumes", "line"),
+    [(False, "interrupted"), (True, "interrupted: the same command continues where it was")],
+)
+def test_ctrl_c_is_one_line_and_code_130(capsys, monkeypatch, resumes, line):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        command.run(main, resumes)
+    assert stop.value.code == 130 and capsys.readouterr().err == f"{line}\n"
+
+
+def test_nothing_is_loaded_for_what_is_no_mistake():
+    code = """
+import sys
+from runs import command
+try:
+    with command.mistakes_told():
+        raise SystemExit(0)
+finally:
+    print([name for name in ("datasets", "trainers", "dassl") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["a", "b"], (["a", "b"], [])),
+        (["a", "--", "-b", "--", "c"], (["a"], ["-b", "--", "c"])),
+        (["--"], ([], [])),
+    ],
+)
+def test_words_are_parted_at_the_first_dashes(words, parts):
+    assert command.parted(words) == parts
