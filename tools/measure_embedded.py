@@ -8,7 +8,6 @@ from pathlib import Path
 
 from runs import command
 from runs.config import REPOSITORY
-from tools.world.measuring import measure, report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -17,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=REPOSITORY / "data")
     parser.add_argument("--weights", default="assets/shapes_clip.pt")
     args = parser.parse_args(argv)
+    from tools.world.measuring import measure, report  # needs torch, which is slow to import
+
     print(report(measure(args.data, args.weights)))
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from runs import command
 from runs.config import REPOSITORY
-from tools.world.pretraining import make_weights
 
 WEIGHTS = REPOSITORY / "assets" / "shapes_clip.pt"
 
@@ -26,7 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--images", type=int, default=60_000)
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=WEIGHTS)
-    make_weights(**vars(parser.parse_args(argv)))
+    args = parser.parse_args(argv)
+    from tools.world.pretraining import make_weights  # needs torch, which is slow to import
+
+    make_weights(**vars(args))
 
 
 if __name__ == "__main__":

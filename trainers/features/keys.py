@@ -53,11 +53,13 @@ def _float32_arithmetic() -> list[str]:
 @cache
 def _code_digest() -> str:
     """Digest of the code between files and features: another version may give other bits."""
+    from clip.model import CLIP  # `clip` loads torchvision, which is slow
+
     trainers = Path(__file__).parents[1]
     own = [path for pattern in CODE for path in sorted(trainers.glob(pattern))]
     loading = sorted(Path(dassl.data.__file__).parent.rglob("*.py"))
     digest = hashlib.sha256()
-    for path in (*own, *loading, Path(inspect.getfile(read_image))):
+    for path in (*own, *loading, *(Path(inspect.getfile(code)) for code in (read_image, CLIP))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -38,7 +38,7 @@ def test_addresses_and_digests_are_those_of_torchvision():
         (url,), digest = given(name)
         source = inspect.getsource(reader.download)
         if name == "caltech-101.zip" and "drive.google.com" in source:
-            continue  # torchvision before 0.24 had copies of other archives
+            continue  # older ones have copies of other archives
         assert f'"{url}"' in source
         assert f'"{digest.removeprefix("md5:")}"' in source
     for kind, part in (("train", "ILSVRC2012_img_train.tar"), ("val", "ILSVRC2012_img_val.tar")):
