@@ -44,9 +44,9 @@ def test_each_job_sees_its_own_gpu_and_two_run_at_a_time(read, tmp_path, monkeyp
     # stands for a job: says what it sees, waits until both of its pair have begun, and fails
     fake.write_text(
         f"#!/bin/sh\necho $CUDA_VISIBLE_DEVICES >> {tmp_path}/seen\n"
-        'case "$*" in *"--seed 1 "*|*"--seed 2 "*) begun=2;; *) begun=4;; esac\n'
-        f"while [ $(wc -l < {tmp_path}/seen) -lt $begun ]; do sleep 0.05; done\n"
-        "echo error: no\necho luck\nexit 1\n"
+        'case "$*" in *"--seed=1 "*|*"--seed=2 "*) begun=2;; *) begun=4;; esac\n'
+        f"for i in $(seq 6000); do [ $(wc -l < {tmp_path}/seen) -ge $begun ] && break\n"
+        "sleep 0.05\ndone\necho error: no\necho luck\nexit 1\n"
     )
     fake.chmod(0o755)
     monkeypatch.setattr(processes.sys, "executable", str(fake))
