@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from runs.job_words import words_of
 from tools import protocol
@@ -102,7 +103,7 @@ def test_a_study_that_is_killed_at_random_goes_on_to_the_same_results(write, dat
         return subprocess.Popen(
             [*command, "--data", str(data_root), "--output", str(tmp_path / "cut")],
             cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         )  # fmt: skip
 
     def wait_until(happened) -> None:
