@@ -6,14 +6,13 @@ that an evaluation is done. A run with other settings never continues in the fol
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import platform
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,10 +21,10 @@ from typing import IO, Any
 import yaml
 from yacs.config import CfgNode
 
-from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, mkdir_if_missing
 from runs.config import dataset_label
+from runs.inputs import TRAINED_CONTENT_KEY, TRAINED_KEY, Inputs
 from runs.merging import flatten, read_yaml
 from runs.results import read_results, write_atomically
 
@@ -53,7 +52,6 @@ NEUTRAL_KEYS = (
 # said only where they have a value
 OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE", "INPUT.DEVICE_AUGMENT")
 CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
-TRAINED_KEY = "TRAINED_ON"  # in config.yaml: digest of the training list
 ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"
 
 
@@ -120,7 +118,8 @@ class RunFolder:
             if found is None:
                 continue
             # a test may be on other classes than the training was
-            ignored = {TRAINED_KEY} | ({CLASSES_KEY} if self.evaluate_only else set())
+            ignored = {TRAINED_KEY, TRAINED_CONTENT_KEY}
+            ignored |= {CLASSES_KEY} if self.evaluate_only else set()
             differ = [
                 f"{key} is {found.get(key)!r} there, {self.settings.get(key)!r} here"
                 for key in sorted(found.keys() | self.settings.keys())
@@ -132,48 +131,57 @@ class RunFolder:
                     f"same settings, or {ELSEWHERE}"
                 )
 
-    def claim(self, dataset: Any) -> None:
+    def claim(self, dataset: Any) -> dict[str, Any]:
         """Write `config.yaml`, unless it is there: from now on the folder is this run's.
 
         Args:
             dataset: the lists of the run.
 
+        Returns:
+            The digests of what the run reads, for its results.
+
         Raises:
             UserError: a training that was cut off would go on with other images or labels.
         """
+        inputs = Inputs(self.cfg, dataset, not self.evaluate_only)
+        for folder in dict.fromkeys((self.path, Path(self.cfg.RESUME or self.path))):
+            self._check_trained(folder, inputs)
+        inputs.keep()
         path = self.path / "config.yaml"
-        trained = {} if self.evaluate_only else {TRAINED_KEY: self.digest(dataset.train_x)}
-        found = (_read_settings(path) or {}).get(TRAINED_KEY)
-        if trained and found not in (None, trained[TRAINED_KEY]):
-            raise UserError(
-                f"{self.path} holds a run that was trained on other images or labels than "
-                f"{dataset_label(self.cfg)} has now: choose {ELSEWHERE}"
-            )
         if not path.is_file():
-            write_atomically(path, yaml.safe_dump(self.settings | trained, sort_keys=True))
+            content = self.settings | inputs.trained
+            write_atomically(path, yaml.safe_dump(content, sort_keys=True))
+        return inputs.tested
 
-    def digest(self, items: Any) -> str:
-        """Twelve hex digits of a list of images: paths below the data, labels, class names."""
-        root = self.cfg.DATASET.PATH or str(Path(self.cfg.DATASET.ROOT).expanduser().resolve())
-        lines = (f"{i.impath.removeprefix(root)}\t{i.label}\t{i.classname}\n" for i in items)
-        content = "".join(lines).encode(errors="surrogateescape")  # names may hold any bytes
-        return hashlib.sha256(content).hexdigest()[:12]
+    def check_inputs(self, results: dict[str, Any], inputs: Inputs | None) -> None:
+        """Refuse results of other images, or of a training on others, than there are now.
 
-    def check_data(self, results: dict[str, Any]) -> None:
-        """Refuse results of other images than the dataset has now; without the data, let it be.
+        Args:
+            results: of this job.
+            inputs: of this job now; None, where the data is not, refuses nothing.
 
         Raises:
-            UserError: saying what to do.
+            UserError: saying which images, and what to do.
         """
-        try:
-            with redirect_stdout(io.StringIO()):
-                items = build_dataset(self.cfg).test
-        except (ValueError, OSError):  # results may be looked at where the data is not
+        if inputs is None:
             return
-        if results.get("data") not in (None, self.digest(items)):
+        content = (results.get("content") or {}).get("test")
+        if inputs.test.differs(results.get("data"), content):
             raise UserError(
                 f"{self.results_path} was measured on other images or labels than "
-                f"{dataset_label(self.cfg)} has now: choose {ELSEWHERE}"
+                f"{dataset_label(self.cfg)} has now{inputs.test.what()}: choose {ELSEWHERE}"
+            )
+        self._check_trained(self.path, inputs)
+        inputs.keep()
+
+    def _check_trained(self, folder: Path, inputs: Inputs) -> None:
+        """Refuse a run that was trained on other images or labels than there are now."""
+        found = _read_settings(folder / "config.yaml") or {}
+        train = inputs.train
+        if train and train.differs(found.get(TRAINED_KEY), found.get(TRAINED_CONTENT_KEY)):
+            raise UserError(
+                f"{folder} holds a run that was trained on other images or labels than "
+                f"{dataset_label(self.cfg)} has now{train.what()}: choose {ELSEWHERE}"
             )
 
     def lock(self) -> AbstractContextManager[None]:
@@ -201,8 +209,8 @@ class RunFolder:
         """Write `results.json`, complete or not at all, and return its content.
 
         Args:
-            measured: source (dataset of the training, None where nothing is learned), data
-                (digest of the tested list), accuracy and macro_f1 in percent, total, correct,
+            measured: source (dataset of the training, None where nothing is learned), data and
+                content (see `Inputs.tested`), accuracy and macro_f1 in percent, total, correct,
                 num_classes, epoch, checkpoint (digest), device, memory (see `peak_memory`),
                 seconds (a dict of train and total).
         """

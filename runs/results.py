@@ -19,7 +19,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
         ((str, NoneType), "a text or null"),
     ),
     "seconds": ((dict,), "a table of numbers"),
-    "settings": ((dict, NoneType), "a table or null"),
+    **dict.fromkeys(("settings", "content"), ((dict, NoneType), "a table or null")),
 }
 
 

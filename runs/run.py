@@ -12,6 +12,7 @@ from dassl.lazy import load
 from dassl.utils import UserError, set_random_seed, setup_logger
 from runs.config import dataset_label, setup_cfg
 from runs.folder import RunFolder, checkpoint_digest
+from runs.inputs import look
 from runs.machine import device_name, peak_memory
 
 
@@ -49,7 +50,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     checkpoint = checkpoint_digest(args.model_dir, args.load_epoch)
     done = folder.find_results(checkpoint)
     if done is not None:
-        folder.check_data(done)
+        folder.check_inputs(done, look(cfg, not args.eval_only))
         print(f"Results exist already: {folder.results_path} ({_summary(done)})")
         for key in ("PER_CLASS_RESULT", "COMPUTE_CMAT"):
             if cfg.TEST[key]:
@@ -77,7 +78,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
         if args.eval_only:
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         # not before: a mistake must not tie the folder to its settings
-        folder.claim(trainer.dm.dataset)
+        inputs = folder.claim(trainer.dm.dataset)
         if args.eval_only:
             trainer.test()
         else:
@@ -86,7 +87,13 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
             print("Not tested (TEST.NO_TEST): no results are written")
             return None
         total = time.perf_counter() - started
-        results = folder.write_results(_measure(trainer, args, folder, total))
+        if folder.claim(trainer.dm.dataset) != inputs:
+            raise UserError(
+                f"images of {dataset_label(cfg)} have changed while they were tested: no results "
+                "are written, the same command tests the model again"
+            )
+        measured = _measure(trainer, args, folder, total)
+        results = folder.write_results({**measured, **inputs})
         print(f"Results: {folder.results_path} ({_summary(results)})")
         return results
 
@@ -120,7 +127,6 @@ def _measure(
     source = folder.cfg.DATASET.SOURCE or dataset_label(folder.cfg)
     return {
         "source": source if learned else None,
-        "data": folder.digest(trainer.dm.dataset.test),
         "num_classes": trainer.num_classes,
         "epoch": epoch,
         "checkpoint": checkpoint_digest(model_dir, tested) if learned else None,

@@ -9,8 +9,10 @@ from dassl.utils import UserError
 from runs.command import expected_errors
 from runs.config import build_parser, dataset_label, setup_cfg
 from runs.folder import RunFolder
+from runs.inputs import Inputs, look
 from runs.jobs import Evaluation, Job
 from runs.protocols import PROTOCOLS
+from runs.results import read_results
 from runs.run import run
 
 
@@ -38,6 +40,29 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     if cfg.TEST.FINAL_MODEL != "best_val":
         model += ["--load-epoch", str(trained["epoch"])]
     return [trained, *(_run(*model, *job.arguments(test, source)) for test in others)]
+
+
+def check_done(job: Job, seen: dict[str, Inputs | None]) -> None:
+    """Refuse results of a job that is done, if its settings or images are other ones now.
+
+    Args:
+        job: all its results are there.
+        seen: datasets that were looked at, so that jobs which share one read it once.
+
+    Raises:
+        UserError: saying which differ, and what to do.
+    """
+    source = ""
+    for test in job.evaluations():
+        cfg = settings(job, test, source)
+        trains = job.learns and not source
+        folder = RunFolder(cfg, evaluate_only=not trains)
+        folder.check()
+        key = f"{cfg.DATASET} {cfg.TEST} {cfg.SEED} {trains}"
+        if key not in seen:
+            seen[key] = look(cfg, trains)
+        folder.check_inputs(read_results(folder.results_path) or {}, seen[key])
+        source = source or (dataset_label(cfg) if job.learns else "")
 
 
 def settings(job: Job, test: Evaluation, source: str = "") -> Any:

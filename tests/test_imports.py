@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "trainers": {"trainers.*", "dassl"},
     "runs": {
         *("trainers", "trainers.errors", "trainers.yaml_files"),
-        *("trainers.backbones", "trainers.prompts", "datasets", "dassl"),
+        *("trainers.backbones", "trainers.prompts", "trainers.features", "datasets", "dassl"),
     },
     "train": {"runs"},
     "tools.data": {"runs", "datasets", "dassl"},
@@ -33,7 +33,7 @@ MAY_IMPORT = {
     },
     "benchmarks": {
         *("train", "runs", "dassl"),
-        *("trainers", "trainers.backbones", "trainers.prompts"),
+        *("trainers", "trainers.backbones", "trainers.prompts", "trainers.features"),
     },
     "tests": set(),  # nothing imports them
 }

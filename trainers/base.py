@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +21,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip
 from trainers.backbones.precision import PRECISIONS, resolve_precision
-from trainers.backbones.weights import weights_digest
+from trainers.backbones.weights import file_digest, weights_digest
 from trainers.checkpoints import read_checkpoint
 from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
@@ -121,6 +122,9 @@ class PromptTrainer(TrainerX):
         device = "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu"
         node = f"TRAINER.{cls.node()}"
         found["PRECISION"] = resolve_precision(knobs.PREC, device, node).name
+        start = Path(cfg.MODEL.INIT_WEIGHTS)
+        if start.is_file():  # else it is said to be missing when it is loaded
+            found["INIT_WEIGHTS_DIGEST"] = file_digest(start)
         if "POOL" in knobs:
             pool = cls.load_templates(cfg)
             found["POOL_DIGEST"] = hashlib.sha256("\n".join(pool).encode()).hexdigest()[:12]

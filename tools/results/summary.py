@@ -313,17 +313,32 @@ def _other_settings(tests: list[Test]) -> list[str]:
 
 
 def _other_data(tests: list[Test]) -> list[str]:
-    """Seeds of one test that were not on the same images; older files do not tell theirs."""
+    """Seeds of one test that were not on the same images."""
     problems = []
     for classes in sorted({test.classes for test in tests}):
-        seeds: dict[str, set[int]] = defaultdict(set)
-        for test in tests:
-            if test.classes == classes and test.found.get("data"):
-                seeds[test.found["data"]].add(test.seed)
-        if len(seeds) > 1:
-            named = " / ".join(map(seed_list, seeds.values()))
+        groups = other_images([test for test in tests if test.classes == classes])
+        if groups:
+            named = " / ".join(seed_list({test.seed for test in group}) for group in groups)
             problems.append(f"{classes} of {named} tested on different images or labels (data)")
     return problems
+
+
+def other_images(tests: Iterable[Test]) -> list[list[Test]]:
+    """Groups of tests that were on different images; none if all were on the same.
+
+    By paths, labels and class names first, else by what is in the files. Older files do not tell
+    theirs and are in no group.
+    """
+    tests = list(tests)
+    told = (lambda found: found.get("data"), lambda found: (found.get("content") or {}).get("test"))
+    for digest in told:
+        groups: dict[str, list[Test]] = defaultdict(list)
+        for test in tests:
+            if key := digest(test.found):
+                groups[key].append(test)
+        if len(groups) > 1:
+            return list(groups.values())
+    return []
 
 
 def _difference(tests: list[Test]) -> str:

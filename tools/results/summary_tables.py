@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.results.published import PublishedRow, paper_backbone, paper_datasets
-from tools.results.summary import ALL, AVERAGE, TRANSFER, Cell, H, Row, Summary
+from tools.results.summary import ALL, AVERAGE, TRANSFER, Cell, H, Row, Summary, other_images
 from tools.results.table_format import Item, Percent, Table, csv_text
 
 SPREAD = "+-: sample standard deviation over the seeds; a figure without it is of one seed."
@@ -198,7 +198,20 @@ def _notes(summary: Summary) -> list[str]:
         missing = summary.missing(row)
         if missing:
             lines.append(f"missing for {row}: {'; '.join(missing)}")
+    lines += _other_images(summary)
     return lines + (_missing_shots(summary.rows) if summary.protocol == "fewshot" else [])
+
+
+def _other_images(summary: Summary) -> list[str]:
+    """Datasets on which rows were not tested on the same images."""
+    lines = []
+    for dataset, classes in sorted({(test.dataset, test.classes) for test in summary.tests}):
+        tests = [t for t in summary.tests if (t.dataset, t.classes) == (dataset, classes)]
+        rows = [sorted({str(test.row) for test in group}) for group in other_images(tests)]
+        if len({tuple(names) for names in rows}) > 1:  # else each row says it
+            named = " / ".join(", ".join(names) for names in rows)
+            lines.append(f"not to be compared on {dataset} ({classes}), other images: {named}")
+    return lines
 
 
 def _missing_shots(rows: Sequence[Row]) -> list[str]:

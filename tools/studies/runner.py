@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from dassl.utils import UserError, progress
 from runs import command
-from runs.folder import RunFolder, lock_folder
+from runs.folder import lock_folder
+from runs.inputs import Inputs
 from runs.jobs import Job, dataset_problem
-from runs.run_job import settings
+from runs.run_job import check_done
 from tools.studies.file import Study
 from tools.studies.processes import Running, end_all, places, start
 from tools.studies.report import duration, say, table, tell_failures
@@ -177,14 +178,15 @@ def to_do(study: Study) -> tuple[list[Job], list[Failure]]:
 
 
 def _look_at_done(study: Study) -> tuple[list[Job], list[Failure]]:
-    """The jobs that are left; what is done with other settings is a failure."""
+    """The jobs that are left; what is done with other settings or images is a failure."""
     left, failures = [], []
+    seen: dict[str, Inputs | None] = {}
     for job in study.jobs:
         if not job.done():
             left.append(job)
             continue
         try:
-            RunFolder(settings(job, job.evaluations()[0]), not job.learns).check()
+            check_done(job, seen)
             log_path(study, job, failed=True).unlink(missing_ok=True)
         except command.expected_errors() as error:
             failures.append(refuse(study, job, str(error)))

@@ -58,13 +58,19 @@ def weights_digest(name: str) -> str:
     """
     if _is_known(name):
         return name
-    path = find_weights(name).resolve()
-    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+    return file_digest(find_weights(name))
+
+
+def file_digest(path: Path) -> str:
+    """Twelve hex digits of a file, read once as long as nobody touches it."""
+    path = path.resolve()
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @cache
-def _digest(path: Path, size: int, time: int) -> str:
-    """Digest of a file; its size and time of change tell whether it is still the same."""
+def _digest(path: Path, *_: int) -> str:
+    """Of a file whose size, times and inode tell whether it is still the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 

@@ -34,6 +34,7 @@ KINDS = {
     "images": "features of test images",
     "views": "features of augmented training images",
     "prompts": "features of hard prompts",
+    "files": "digests of image files",
 }
 KEY, ABOUT, NAMES = "__key__", "__about__", "__names__"  # members of a file beside the arrays
 STALE_SECONDS = 24 * 3600.0  # of a half-written file; who wrote it is gone
@@ -146,7 +147,7 @@ class FeatureCache:
             self._make_room()
         except OSError as error:
             self.tell(
-                f"{self.folder} cannot be written ({error.strerror}): features are not kept; "
+                f"{self.folder} cannot be written ({error.strerror}): nothing is kept there; "
                 f"choose a folder with CACHE.DIR or {VARIABLE}"
             )
 

@@ -5,7 +5,6 @@ Two runs whose features may differ in a bit have different keys. What cannot be 
 
 import hashlib
 import inspect
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from torch.utils.data import DataLoader
 import dassl.data
 from dassl.utils import read_image
 from trainers.backbones.weights import weights_digest
+from trainers.features.cache import FeatureCache
+from trainers.features.files import list_digest
 
 # files below trainers/ that decide about the bits of features, or what tells them apart
-CODE = ("backbones/*.py", "features/keys.py", "features/loaders.py")
+CODE = ("backbones/*.py", "features/files.py", "features/keys.py", "features/loaders.py")
 
 
 def tower_key(trainer: Any) -> dict[str, Any]:
@@ -64,12 +65,12 @@ def _code_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def batches_key(loader: Any) -> dict[str, Any]:
+def batches_key(loader: Any, cache: FeatureCache) -> dict[str, Any]:
     """The images of a loader, their transform and batches; empty if a file is gone."""
     import torchvision  # slow to import, and there by now
 
     data = loader.dataset
-    images = list_digest(getattr(data, "data_source", None))
+    images = list_digest(getattr(data, "data_source", None), cache)
     if not images:
         return {}
     return {
@@ -78,21 +79,6 @@ def batches_key(loader: Any) -> dict[str, Any]:
         "batch": [loader.batch_size, loader.drop_last],
         "versions": [torchvision.__version__, PIL.__version__],
     }
-
-
-def list_digest(items: Any) -> str:
-    """Digest of a list of `Datum`: path, label, size and time of each file; "" without a file."""
-    if not items:
-        return ""
-    digest = hashlib.sha256()
-    try:
-        for item in items:
-            status = os.stat(item.impath)
-            digest.update(os.fsencode(item.impath))  # which may hold any bytes
-            digest.update(f"\0{item.label}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
-    except OSError:  # whoever reads the images says what is wrong
-        return ""
-    return digest.hexdigest()
 
 
 def can_be_told(loader: Any, samplers: tuple[type, ...]) -> bool:

@@ -64,8 +64,17 @@ class FeatureLoader:
     @cached_property
     def key(self) -> dict[str, Any]:
         """All that the features depend on; empty if that cannot be told."""
-        told = batches_key(self.loader) if can_be_told(self.loader, self.samplers) else {}
+        return self._key()
+
+    def _key(self) -> dict[str, Any]:
+        known = can_be_told(self.loader, self.samplers)
+        told = batches_key(self.loader, self.cache) if known else {}
         return {**self.own_key, **told} if told else {}
+
+    def keep(self, key: dict[str, Any], **arrays: np.ndarray) -> None:
+        """Keep what was computed, unless an image has changed meanwhile."""
+        if self._key() == self.key:
+            self.cache.store(key, self.about, **arrays)
 
     def compute(self) -> Iterator[Batch]:
         """One pass over the images."""
@@ -106,7 +115,7 @@ class SplitFeatures(FeatureLoader):
             batches.append(_copy(batch))
             yield batch
         self._kept = _joined(batches)
-        self.cache.store(self.key, self.about, **self._kept)
+        self.keep(self.key, **self._kept)
 
 
 class ViewFeatures(FeatureLoader):
@@ -155,7 +164,7 @@ class ViewFeatures(FeatureLoader):
             alone = alone and torch.equal(before, torch.get_rng_state())
         if alone and others == _other_generators():
             state = torch.get_rng_state().numpy()
-            self.cache.store(key, self.about, generator=state, **_joined(batches))
+            self.keep(key, generator=state, **_joined(batches))
         else:
             self.cache.tell(
                 "views are not kept: the method, the sampler or a transform draws random numbers "

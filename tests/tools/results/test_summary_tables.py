@@ -182,6 +182,26 @@ def test_the_same_images_and_files_that_do_not_tell_theirs_are_averaged(tmp_path
     assert lines[4].split()[4:7] == ["62.00", "+-", "1.00"] and "missing" not in "".join(lines)
 
 
+def test_images_with_other_bytes_under_the_same_names_are_not_averaged(tmp_path, capsys):
+    for seed, content in ((1, "c" * 12), (2, "d" * 12), (3, None)):
+        more = {"content": {"train": None, "test": content}} if content else {}
+        write_base2new(tmp_path, 60.0, 50.0, seed=seed, data="a" * 12, **more)
+    text = " ".join(shown(capsys, tmp_path).split())
+    assert "60.00" not in text
+    problem = "tested on different images or labels (data)"
+    assert f"Shapes base of seed 1 / seed 2 {problem}; Shapes new of seed 1 / seed 2" in text
+
+
+def test_rows_that_were_tested_on_other_images_are_not_to_be_compared(tmp_path, capsys):
+    for trainer, content in (("CoOp", "c" * 12), ("KgCoOp", "d" * 12), ("MoPD", "c" * 12)):
+        more = {"content": {"train": None, "test": content}}
+        write_base2new(tmp_path, 60.0, 50.0, trainer=trainer, data="a" * 12, **more)
+    text = " ".join(shown(capsys, tmp_path).split())
+    rows = "CoOp embedded, 16 shots, MoPD embedded, 16 shots / KgCoOp embedded, 16 shots"
+    for classes in ("base", "new"):
+        assert f"not to be compared on Shapes ({classes}), other images: {rows}" in text
+
+
 def test_base_and_new_of_different_checkpoints_are_not_one_result(tmp_path, capsys):
     write_result(tmp_path, 60.0, classes="base", checkpoint="epoch-30")
     write_result(tmp_path, 50.0, classes="new", checkpoint="epoch-5")

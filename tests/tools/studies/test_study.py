@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from runs.job_words import words_of
+from runs.run_job import run_job
 from tools import protocol
 from tools.studies.file import read_study
 from tools.studies.report import status
@@ -86,6 +88,35 @@ def test_a_failing_job_is_reported_and_the_others_are_done(write, data_root, tmp
     with pytest.raises(SystemExit):
         main(["run", str(path), *where])
     assert "POOL is 'single' there, 'mixed' here" in capsys.readouterr().err
+
+
+def test_results_of_images_that_have_changed_since_are_not_taken_for_done(
+    write, data_root, tmp_path, capsys
+):
+    for part in ("train", "test"):
+        for number, name in enumerate(("cat", "cow", "dog", "owl")):
+            folder = tmp_path / "photos" / part / name
+            folder.mkdir(parents=True)
+            for i in range(2):
+                Image.new("RGB", (32, 32), (40 * number, i, 90)).save(folder / f"{i}.bmp")
+    path = write(
+        protocols="base2new", shots=1, seeds=1, config="embedded", opts=SHORT,
+        datasets=[f"folder:{tmp_path / 'photos'}"], methods=["ZeroshotCLIP", "CoOp"],
+    )  # fmt: skip
+    where = ["--data", str(data_root), "--output", str(tmp_path / "out")]
+    study = read_study(path, data_root, tmp_path / "out")
+    for job in study.jobs:
+        run_job(job)
+    main(["run", str(path), *where])
+    assert "2 jobs, 2 done before, 0 to do" in capsys.readouterr().out
+    new = tmp_path / "photos" / "test" / "owl" / "1.bmp"  # not of the training, nor of its test
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(new)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(path), *where])
+    shown = capsys.readouterr().err
+    assert stop.value.code == 1 and "2 of 2 jobs failed:" in shown
+    assert shown.count("was measured on other images or labels than") == 2
+    assert shown.count("1 changed: ") == 2 and str(new) in shown
 
 
 def test_a_study_that_is_killed_at_random_goes_on_to_the_same_results(write, data_root, tmp_path):

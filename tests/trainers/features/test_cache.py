@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_a_run(tmp_path, capsys):
     cache.store(KEY, "a", **arrays())
     assert cache.load(KEY) is None
     assert capsys.readouterr().out.splitlines() == [
-        f"Note: {tmp_path}/file/cache cannot be written (Not a directory): features are not kept; "
+        f"Note: {tmp_path}/file/cache cannot be written (Not a directory): nothing is kept there; "
         "choose a folder with CACHE.DIR or MOPD_CACHE"
     ]
 

@@ -1,0 +1,126 @@
+"""What a run reads: digests of its lists and of the bytes in its images, which bind its results.
+
+Two digests for each list, twelve hex digits. That of its names is of paths below the data, labels
+and class names; that of its content is of bytes, labels and the names of all classes, and None
+where images are no files.
+"""
+
+import hashlib
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from dassl.data.datasets import build_dataset
+from datasets.files import some
+from trainers.features.cache import FeatureCache
+from trainers.features.files import FileDigests, content_digest
+
+# in config.yaml: digests of what the run was trained on
+TRAINED_KEY, TRAINED_CONTENT_KEY = "TRAINED_ON", "TRAINED_CONTENT"
+
+
+class Listing:
+    """The images of a list as they are now.
+
+    Attributes:
+        names, content: see above.
+        problem: why the images cannot be read; empty if they can.
+
+    Args:
+        cfg: configuration of the run.
+        classnames: of all classes.
+        items: the list of `Datum`.
+        more: images that are not named, only bound by their content.
+    """
+
+    def __init__(self, cfg: CfgNode, classnames: list[str], items: Any, more: Any = ()):
+        self.names = _names_digest(cfg, items)
+        items = [*items, *more]
+        self.content = self._files = None
+        self.problem = ""
+        try:
+            self._files = FileDigests([item.impath for item in items], FeatureCache.of(cfg))
+        except OSError as error:
+            self.problem = f"{error.filename}: {error.strerror}"
+        except ValueError as error:  # no path at all
+            self.problem = str(error)
+        else:
+            told = f"{content_digest(self._files, items)}{classnames}"
+            self.content = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:12]
+
+    def differs(self, names: str | None, content: str | None) -> bool:
+        """Whether this is not what these digests are of; None is not known, and fits all."""
+        return names not in (None, self.names) or content not in (None, self.content)
+
+    def what(self) -> str:
+        """Which files differ, in brackets, as far as it is known."""
+        if self.problem:
+            return f" ({self.problem})"
+        changed = self._files.changed if self._files else []
+        return f" ({len(changed)} changed: {some(changed)})" if changed else ""
+
+    def keep(self) -> None:
+        """Know these files again, without reading them."""
+        if self._files:
+            self._files.keep()
+
+
+class Inputs:
+    """The lists of a run as they are now.
+
+    Attributes:
+        train: what is trained on, validation images included where they choose the model; None
+            where nothing is trained.
+        test: what is tested.
+
+    Args:
+        cfg: configuration of the run.
+        dataset: as Dassl builds it.
+        trains: whether the run trains.
+    """
+
+    def __init__(self, cfg: CfgNode, dataset: Any, trains: bool):
+        names, val = list(dataset.classnames), dataset.val or []
+        chosen = val if cfg.TEST.FINAL_MODEL == "best_val" else []
+        tested = val if cfg.TEST.SPLIT == "val" else []
+        self.train = Listing(cfg, names, dataset.train_x, chosen) if trains else None
+        self.test = Listing(cfg, names, dataset.test or [], tested)
+
+    @property
+    def trained(self) -> dict[str, str | None]:
+        """The digests of the training, for config.yaml."""
+        train = self.train
+        return {TRAINED_KEY: train.names, TRAINED_CONTENT_KEY: train.content} if train else {}
+
+    @property
+    def tested(self) -> dict[str, Any]:
+        """The digests for results.json."""
+        train = self.train and self.train.content
+        return {"data": self.test.names, "content": {"train": train, "test": self.test.content}}
+
+    def keep(self) -> None:
+        """Know these files again, without reading them; only where they are what they should be."""
+        for listing in filter(None, (self.train, self.test)):
+            listing.keep()
+
+
+def look(cfg: CfgNode, trains: bool) -> Inputs | None:
+    """The inputs of a run as they are now; None where its data is not, as results say then."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            dataset = build_dataset(cfg)
+    except (ValueError, OSError) as error:  # results may be looked at where the data is not
+        why = str(error).partition("\n")[0]
+        print(f"Note: not compared with the images, which cannot be read: {why}")
+        return None
+    return Inputs(cfg, dataset, trains)
+
+
+def _names_digest(cfg: CfgNode, items: Any) -> str:
+    root = cfg.DATASET.PATH or str(Path(cfg.DATASET.ROOT).expanduser().resolve())
+    lines = (f"{i.impath.removeprefix(root)}\t{i.label}\t{i.classname}\n" for i in items)
+    content = "".join(lines).encode(errors="surrogateescape")  # names may hold any bytes
+    return hashlib.sha256(content).hexdigest()[:12]
