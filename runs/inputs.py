@@ -8,6 +8,7 @@ where images are no files.
 import hashlib
 import io
 from contextlib import redirect_stdout
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,10 @@ TRAINED_KEY, TRAINED_CONTENT_KEY = "TRAINED_ON", "TRAINED_CONTENT"
 
 
 class Listing:
-    """The images of a list as they are now.
+    """The images of a list as they are now; files are read when it is asked for their content.
 
     Attributes:
-        names, content: see above.
-        problem: why the images cannot be read; empty if they can.
+        names: see above.
 
     Args:
         cfg: configuration of the run.
@@ -38,27 +38,30 @@ class Listing:
 
     def __init__(self, cfg: CfgNode, classnames: list[str], items: Any, more: Any = ()):
         self.names = _names_digest(cfg, items)
-        items = [*items, *more]
-        self.content = self._files = None
-        self.problem = ""
+        self._cfg, self._classnames, self._items = cfg, classnames, [*items, *more]
+        self._files: FileDigests | None = None
+        self._problem = ""
+
+    @cached_property
+    def content(self) -> str | None:
+        """See above."""
+        paths = [item.impath for item in self._items]
         try:
-            self._files = FileDigests([item.impath for item in items], FeatureCache.of(cfg))
-        except OSError as error:
-            self.problem = f"{error.filename}: {error.strerror}"
-        except ValueError as error:  # no path at all
-            self.problem = str(error)
-        else:
-            told = f"{content_digest(self._files, items)}{classnames}"
-            self.content = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:12]
+            self._files = FileDigests(paths, FeatureCache.of(self._cfg))
+        except (OSError, ValueError) as error:  # the latter is no path at all
+            self._problem = str(error)
+            return None
+        told = f"{content_digest(self._files, self._items)}{self._classnames}"
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     def differs(self, names: str | None, content: str | None) -> bool:
         """Whether this is not what these digests are of; None is not known, and fits all."""
-        return names not in (None, self.names) or content not in (None, self.content)
+        return names not in (None, self.names) or bool(content) and content != self.content
 
     def what(self) -> str:
         """Which files differ, in brackets, as far as it is known."""
-        if self.problem:
-            return f" ({self.problem})"
+        if self._problem:
+            return f" ({self._problem})"
         changed = self._files.changed if self._files else []
         return f" ({len(changed)} changed: {some(changed)})" if changed else ""
 
