@@ -86,6 +86,18 @@ print("loaded:", *(name for name in sys.argv[1].split(",") if name in sys.module
     assert found == {"torch"}
 
 
+def test_tensorboard_is_loaded_by_who_takes_its_writer():
+    code = """
+import sys
+import dassl.engine.trainer
+before = "tensorboard" in sys.modules
+from dassl.engine.trainer import SummaryWriter
+print(before, "tensorboard" in sys.modules, SummaryWriter.__module__)
+print("loaded:", file=sys.stderr)
+"""
+    assert loaded(code=code)[1] == "False True torch.utils.tensorboard.writer\n"
+
+
 @pytest.mark.parametrize("package", [dassl.data, dassl.engine, dassl.utils])
 def test_every_public_name_of_a_package_is_there(package):
     assert [name for name in package.__all__ if not hasattr(package, name)] == []

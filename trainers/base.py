@@ -23,6 +23,7 @@ from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_cli
 from trainers.backbones.precision import PRECISIONS, resolve_precision
 from trainers.backbones.weights import file_digest, weights_digest
 from trainers.checkpoints import read_checkpoint
+from trainers.custom_clip import CustomCLIP
 from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
 from trainers.prompts.pool import load_pool
@@ -87,6 +88,11 @@ class PromptTrainer(TrainerX):
     def backward(self, terms: dict[str, Tensor]) -> None:
         """Add the gradients of the loss terms to the parameters."""
         self.scaled(terms["loss"]).backward()
+
+    @cached_property
+    def model(self) -> CustomCLIP:
+        """The trainer as one module, images to logits, as notebooks and plugins expect it."""
+        return CustomCLIP(self)
 
     @cached_property
     def teachers(self) -> Tensor:
@@ -290,6 +296,14 @@ class PromptTrainer(TrainerX):
         if self._cached_class_features is None:
             self._cached_class_features = self.class_features()
         return self.logits(features, self._cached_class_features)
+
+    def fresh_inference(self, input: Tensor) -> Tensor:
+        """As `model_inference`, with class features that are neither taken nor kept."""
+        self._cached_class_features = None
+        try:
+            return self.model_inference(input)
+        finally:
+            self._cached_class_features = None
 
     # ---- checkpoints --------------------------------------------------------------------
 

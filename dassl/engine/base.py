@@ -114,6 +114,33 @@ class TrainerBase:
         self.model_backward(loss)
         self.model_update(names)
 
+    def prograd_backward_and_update(
+        self, loss_a: torch.Tensor, loss_b: torch.Tensor, lambda_: float = 1.0, names: Any = None
+    ) -> None:
+        """Step along the gradient of ``loss_a``, without what is against that of ``loss_b``.
+
+        For each parameter tensor by itself; ``lambda_`` is the share that is left out. It is part
+        of the fork of Dassl that ProGrad ships (Dassl API, section 10).
+        """
+        learned = [
+            parameter
+            for name in self.get_model_names(names)
+            for parameter in self._models[name].parameters()
+            if parameter.requires_grad
+        ]
+        self.detect_anomaly(loss_b)
+        against = torch.autograd.grad(loss_b, learned, retain_graph=True, allow_unused=True)
+        self.model_zero_grad(names)
+        self.model_backward(loss_a)
+        for parameter, other in zip(learned, against, strict=True):
+            if other is None or parameter.grad is None:
+                continue
+            direction = other / other.norm()
+            dot = (parameter.grad * direction).sum()
+            if dot < 0:  # not where a gradient is zero, whose direction is NaN
+                parameter.grad -= lambda_ * dot * direction
+        self.model_update(names)
+
     # ---- checkpoints
 
     def _trainer_name(self) -> str:

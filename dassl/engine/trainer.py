@@ -6,6 +6,7 @@ import os.path as osp
 import shutil
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -29,6 +30,23 @@ from .base import TrainerBase
 from .metrics_log import MetricsLog
 
 __all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
+
+# what upstream's module has by its own imports, and trainers take from here
+_IMPORTED = {
+    "DataManager": "dassl.data",
+    "SummaryWriter": "torch.utils.tensorboard",
+    **dict.fromkeys(("build_lr_scheduler", "build_optimizer"), "dassl.optim"),
+    **dict.fromkeys(("count_num_param", "load_checkpoint", "save_checkpoint"), "dassl.utils"),
+    **dict.fromkeys(("load_pretrained_weights", "resume_from_checkpoint"), "dassl.utils"),
+    "tolist_if_not": "dassl.utils",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of `_IMPORTED`, loaded on first use (PEP 562)."""
+    if name not in _IMPORTED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_IMPORTED[name]), name)
 
 
 class SimpleTrainer(TrainerBase):
