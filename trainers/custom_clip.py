@@ -26,9 +26,10 @@ class CustomCLIP(nn.Module):
         self._trainer = trainer
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, 3, R, R); gradients reach `prompt_learner`, not the images.
+        """Logits (B, C) of images (B, 3, R, R), or of their unit features (B, D).
 
-        Class features are computed anew each time, as what is learned may have moved.
+        Class features are computed anew each time, as what is learned may have moved. Gradients
+        reach `prompt_learner`, not the images.
         """
         return self._trainer.fresh_inference(image)
 

@@ -3,8 +3,10 @@
 The repositories: CoOp and CoCoOp (one), KgCoOp, ProGrad, MaPLe, PromptSRC, TCP, DePT.
 """
 
+import time
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +15,10 @@ from torch import nn
 import dassl.engine.trainer
 from dassl.config import get_cfg_default
 from dassl.data import DataManager
-from dassl.engine import TrainerBase, build_trainer
+from dassl.engine import TRAINER_REGISTRY, TrainerBase, build_trainer
+from dassl.engine.trainer import SummaryWriter
 from dassl.evaluation import Classification
+from dassl.utils import mkdir_if_missing
 
 EVERYONE = "CoOp KgCoOp ProGrad MaPLe PromptSRC TCP DePT"
 # module -> names that are imported from it, and by whom
@@ -149,6 +153,28 @@ def test_arguments_have_the_names_and_the_order_that_guests_use(path):
 def test_keys_that_guests_read_have_a_default():
     cfg = get_cfg_default()
     assert [key for key in KEYS.split() if reach(cfg, key) is None] == []
+
+
+class OwnBeginning(TRAINER_REGISTRY.get("LinearTrainer")):  # type: ignore[misc]
+    """Begins the training by itself, with a writer of its own making."""
+
+    def before_train(self):
+        self.start_epoch = self.resume_model_if_exist(self.output_dir)
+        folder = f"{self.output_dir}/curves"
+        mkdir_if_missing(folder)
+        self._writer = SummaryWriter(log_dir=folder)
+        self.time_start = time.time()
+
+
+def test_a_trainer_that_begins_and_writes_by_itself_trains_and_resumes(make_cfg, capsys):
+    for epochs in (1, 2):
+        trainer = OwnBeginning(make_cfg("OPTIM.MAX_EPOCH", epochs))
+        trainer.train()
+        assert (trainer.start_epoch, trainer.epoch) == (epochs - 1, epochs - 1)
+        assert trainer._writer is None  # closed
+    assert capsys.readouterr().out.count("* total: 9") == 2
+    events = list(Path(trainer.output_dir, "curves").iterdir())
+    assert events and all(path.stat().st_size > 500 for path in events)
 
 
 def test_another_name_of_the_module_of_trainers_is_refused():

@@ -40,7 +40,9 @@ def test_it_gives_the_logits_of_the_trainer_and_has_its_parts(make_trainer, meth
     with torch.no_grad():
         assert torch.equal(model(images), trainer.model_inference(images))
         features = model.image_encoder(images.type(model.dtype))  # (B, D)
-    assert torch.equal(F.normalize(features.float(), dim=-1), trainer.clip.encode_image(images))
+        unit = F.normalize(features.float(), dim=-1)
+        assert torch.equal(unit, trainer.clip.encode_image(images))
+        assert torch.equal(model(unit), model(images))  # as batches of a loader with the cache
     torch.testing.assert_close(model.logit_scale.exp(), trainer.clip.logit_scale)
     learned = [name for name, value in model.named_parameters() if value.requires_grad]
     assert all(name.startswith("prompt_learner.") for name in learned)
