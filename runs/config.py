@@ -22,14 +22,16 @@ from dassl.lazy import load
 from dassl.utils import UserError
 from datasets.own import run_name, split_name
 from runs import command
-from runs.merging import flatten, merge, merge_file, read_yaml
+from runs.merging import Merging, read_yaml
+from runs.settings import ReadFlag
 from runs.upstream_keys import check_given
 from trainers.backbones.paths import REPOSITORY
-from trainers.errors import closest
+from trainers.errors import closest, shorten
 
 CONFIGS = REPOSITORY / "configs"
 # flag of the command line -> key of the configuration
 FLAGS = {
+    "seed": "SEED",
     "root": "DATASET.ROOT",
     "output_dir": "OUTPUT_DIR",
     "resume": "RESUME",
@@ -49,18 +51,21 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--root", default="", help="folder of the datasets")
     add("--output-dir", default="", help="folder of the run")
     add("--resume", default="", help="folder of a run to continue from (default: --output-dir)")
-    add("--seed", type=int, default=-1, help="0 or more; negative: not seeded")
+    add("--seed", default="", help="0 or more; negative: not seeded")
     add("--source-domains", nargs="+", help="for domain adaptation or generalisation")
     add("--target-domains", nargs="+", help="for domain adaptation or generalisation")
     add("--transforms", nargs="+", help="names of the training transforms")
-    add("--config-file", default="", help="configuration of the trainer")
-    add("--dataset-config-file", default="", help="configuration of the dataset")
+    add("--config-file", action=ReadFlag, default="", help="configuration of the trainer")
+    dataset = "configuration of the dataset"
+    add("--dataset-config-file", action=ReadFlag, default="", help=dataset)
     add("--trainer", default="", help="name of the trainer, e.g. MoPD")
     add("--backbone", default="", help="CLIP: a name such as ViT-B/16, or a file")
     add("--head", default="", help="name of the head")
     add("--eval-only", action="store_true", help="test a trained model")
-    add("--model-dir", default="", help="with --eval-only: folder of the trained run")
-    add("--load-epoch", type=int, help="with --eval-only: epoch to load (default: the best one)")
+    model = "with --eval-only: folder of the trained run"
+    add("--model-dir", action=ReadFlag, default="", help=model)
+    epoch = "with --eval-only: epoch to load (default: the best one)"
+    add("--load-epoch", action=ReadFlag, help=epoch)
     add("--no-train", action="store_true", help="build everything, train nothing")
     add("opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs")
     return parser
@@ -102,22 +107,23 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """
     cfg = default_cfg()
     if len(args.opts) % 2:
-        raise UserError(f"KEY VALUE pairs must come in twos, but these are: {' '.join(args.opts)}")
+        words = shorten(" ".join(args.opts), 400)
+        raise UserError(f"KEY VALUE pairs must come in twos, but these are: {words}")
     pairs = list(zip(args.opts[::2], args.opts[1::2], strict=True))
     source = _trained_on(args, dict(pairs).get("DATASET.SOURCE", ""))
-    given: dict[str, str] = {}  # key -> who has set it last
+    merging = Merging(cfg)
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            merge_file(cfg, Path(path), source or dict(pairs).get("DATASET.NAME"), given)
+            merging.file(Path(path), source or dict(pairs).get("DATASET.NAME"))
     for flag, key in FLAGS.items():
         if getattr(args, flag):
-            merge(cfg, key, getattr(args, flag), f"--{flag.replace('_', '-')}", given)
-    if args.seed is not None and args.seed >= 0:  # 0 is a seed like any other
-        cfg.SEED = args.seed
+            merging.set(key, getattr(args, flag), f"--{flag.replace('_', '-')}")
     for key, value in pairs:
         if key.startswith("-"):
-            raise UserError(f"flags come before KEY VALUE pairs, but {key} comes after them")
-        merge(cfg, key, value, "command line", given)
+            raise UserError(
+                f"flags come before KEY VALUE pairs, but {shorten(key)} comes after them"
+            )
+        merging.set(key, value, "command line")
     if not cfg.DATASET.ROOT:
         cfg.DATASET.ROOT = str(REPOSITORY / "data")
     own = split_name(cfg.DATASET.NAME)
@@ -127,8 +133,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     check_name(cfg.TRAINER.NAME, sorted(methods().registered_names()), "trainer", "--trainer")
     names = sorted(DATASET_REGISTRY.registered_names())
     check_name(cfg.DATASET.NAME, names, "dataset", "--dataset-config-file")
-    check_given(given, flatten(cfg), cfg.TRAINER.NAME)
-    _check_ranges(cfg)
+    check_given(merging.given, merging.defaults, cfg.TRAINER.NAME)
+    _check_together(cfg)
     cfg.freeze()
     return cfg
 
@@ -154,13 +160,13 @@ def dataset_cfg(name: str, path: str, data: Path, shots: int = -1) -> CfgNode:
     return cfg
 
 
-def check_setting(key: str, value: str, source: str) -> None:
-    """Refuse a KEY VALUE pair that no configuration can take.
+def check_setting(key: str, value: Any, source: str) -> None:
+    """Refuse a setting that no configuration can take.
 
     Raises:
-        UserError: unknown key, with the closest right one, or a value of another type.
+        UserError: see `Merging.set`.
     """
-    merge(default_cfg(), key, value, source, {})
+    Merging(default_cfg()).set(key, value, source)
 
 
 def _label(name: str, path: str) -> str:
@@ -181,11 +187,11 @@ def _trained_on(args: argparse.Namespace, given: str) -> str:
     if not args.model_dir or not path.is_file():  # a checkpoint that was copied out of its run
         return given
     settings = read_yaml(path)
-    if not isinstance(settings, dict) or "DATASET.NAME" not in settings:
+    named = settings if isinstance(settings, dict) else {}
+    source, name, folder = (named.get(f"DATASET.{key}", "") for key in ("SOURCE", "NAME", "PATH"))
+    if not name or not all(isinstance(one, str) for one in (source, name, folder)):
         raise UserError(f"{path} cannot be read: is --model-dir the folder of a trained run?")
-    found = settings.get("DATASET.SOURCE") or _label(
-        settings["DATASET.NAME"], settings.get("DATASET.PATH", "")
-    )
+    found = source or _label(name, folder)
     if given not in ("", found):
         raise UserError(
             f"DATASET.SOURCE is {given}, but the model in {args.model_dir} was trained on {found}"
@@ -193,28 +199,19 @@ def _trained_on(args: argparse.Namespace, given: str) -> str:
     return found
 
 
-def _check_ranges(cfg: CfgNode) -> None:
-    """Refuse numbers with which training cannot work."""
-    least = {
-        "OPTIM.MAX_EPOCH": 1,
-        "OPTIM.LR": 0,
-        "TRAIN.PRINT_FREQ": 1,
-        "DATALOADER.NUM_WORKERS": 0,
-        "DATALOADER.MEMORY_MB": 0,
-        "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
-        "DATALOADER.TEST.BATCH_SIZE": 1,
-    }
-    settings = flatten(cfg)
-    for key, low in least.items():
-        if settings[key] < low:
-            raise UserError(f"{key} is {settings[key]}, expected at least {low}")
-    if cfg.OPTIM.WARMUP_EPOCH > cfg.OPTIM.MAX_EPOCH:
+def _check_together(cfg: CfgNode) -> None:
+    """Refuse settings of the engine that do not fit each other."""
+    optim = cfg.OPTIM
+    if optim.WARMUP_EPOCH > optim.MAX_EPOCH:
         raise UserError(
-            f"OPTIM.WARMUP_EPOCH is {cfg.OPTIM.WARMUP_EPOCH}, longer than the training: expected "
-            f"at most OPTIM.MAX_EPOCH {cfg.OPTIM.MAX_EPOCH}"
+            f"OPTIM.WARMUP_EPOCH is {optim.WARMUP_EPOCH}, longer than the training: expected "
+            f"at most OPTIM.MAX_EPOCH {optim.MAX_EPOCH}"
         )
-    if not all(cfg.INPUT.PIXEL_STD):
-        raise UserError(f"INPUT.PIXEL_STD is {cfg.INPUT.PIXEL_STD}, expected numbers above 0")
+    if optim.NAME == "sgd" and optim.SGD_NESTEROV and (optim.SGD_DAMPNING or not optim.MOMENTUM):
+        raise UserError(
+            f"OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0, which is {optim.MOMENTUM}, and "
+            f"OPTIM.SGD_DAMPNING 0, which is {optim.SGD_DAMPNING}"
+        )
 
 
 def check_name(name: str, known: Iterable[str], what: str, flag: str = "") -> None:
@@ -225,9 +222,9 @@ def check_name(name: str, known: Iterable[str], what: str, flag: str = "") -> No
     """
     known = list(known)
     if name not in known:
-        found = (
-            f'there is no {what} "{name}"' if name or not flag else f"no {what} is given ({flag})"
-        )
+        found = f'there is no {what} "{shorten(name)}"'
+        if flag and not name:
+            found = f"no {what} is given ({flag})"
         near = closest(name, known, cutoff=0.4)
         hint = f', do you mean "{near}"?' if near else "."
         raise UserError(f"{found}{hint} Known: {', '.join(known)}")

@@ -8,6 +8,8 @@ from runs import command
 from runs.config import REPOSITORY
 from runs.jobs import Job
 from runs.protocols import PROTOCOLS
+from runs.settings import ReadFlag
+from trainers.errors import brief
 
 
 def words_of(job: Job) -> list[str]:
@@ -48,7 +50,9 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(",")) if text else ()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number, or some as 1,2,4") from None
+        raise argparse.ArgumentTypeError(
+            f"{brief(text)}, expected a number, or some as 1,2,4"
+        ) from None
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -66,7 +70,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
         required=True,
         help="stem of a file under configs/datasets, or folder:PATH or csv:PATH; it is trained on",
     )
-    add("--seed", type=int, required=True)
+    add("--seed", action=ReadFlag, const="SEED", required=True)
     shots = "training images per class, one number or some as 1,2,4 (default: 16; fewshot: "
     add("--shots", type=_whole_numbers, default=(), help=f"{shots}1,2,4,8,16)")
     targets = "datasets to test on with xd and dg, as dtd,eurosat (default: those of the protocol)"

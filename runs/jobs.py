@@ -18,6 +18,8 @@ from runs.config import CONFIGS, check_name, dataset_cfg, methods
 from runs.merging import read_yaml
 from runs.protocols import EMBEDDED, PROTOCOLS, check_tag, refuse_owned
 from runs.results import readable_results
+from runs.settings import ROWS
+from trainers.errors import shorten
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,14 @@ class Job:
         Raises:
             UserError: saying what to write instead.
         """
-        if self.seed < 0 or self.shots < 1:
-            raise UserError(f"seed {self.seed}, shots {self.shots}: expected 0 or more, 1 or more")
+        most = ROWS["SEED"].most
+        if not 0 <= self.seed <= most or self.shots < 1:
+            found = f"seed {self.seed}, shots {self.shots}"
+            raise UserError(f"{found}: expected a seed from 0 to {most}, and shots from 1")
         if len(self.opts) % 2:
             raise UserError(
                 "KEY VALUE pairs must come in twos (and SHOTS is a whole number), but these are: "
-                f"{' '.join(self.opts)}"
+                f"{shorten(' '.join(self.opts), 400)}"
             )
         for key in self.opts[::2]:
             refuse_owned(key, self.protocol)

@@ -1,17 +1,15 @@
 """Settings of YAML files and KEY VALUE pairs into a configuration, with errors that help."""
 
-import ast
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
 from dassl.utils import UserError
+from runs.settings import PER_DATASET, read
 from runs.upstream_keys import published
-from trainers.errors import closest
+from trainers.errors import brief, closest, shorten
 from trainers.yaml_files import load
-
-PER_DATASET = "PER_DATASET"  # key of a trainer file: a table of settings by dataset
 
 
 def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
@@ -39,87 +37,83 @@ def read_yaml(path: Path) -> Any:
     return load(path, UserError)
 
 
-def merge_file(cfg: CfgNode, path: Path, dataset: str | None, given: dict[str, str]) -> None:
-    """Merge a file and, if it names a table of settings by dataset, those of the dataset."""
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected settings as KEY: VALUE, found {content!r}")
-    table_name = content.pop(PER_DATASET, None)
-    _merge_tree(cfg, content, str(path), given)
-    if table_name is None:
-        return
-    table_path = path.with_name(str(table_name))
-    table = read_yaml(table_path)
-    name = dataset or cfg.DATASET.NAME
-    settings = table.get(name) if isinstance(table, dict) else None
-    if isinstance(settings, dict):
-        _merge_tree(cfg, settings, f"{table_path}, {name}", given)
-        print(f"Settings for {name} from {table_path}: {settings}")
+class Merging:
+    """Lays settings over a configuration; each is read by its row of the table.
 
+    Attributes:
+        given: key -> who has set it last.
 
-def _merge_tree(
-    cfg: CfgNode, tree: dict, source: str, given: dict[str, str], prefix: str = ""
-) -> None:
-    """Merge nested settings of a file, key by key."""
-    known = flatten(cfg)
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in known:
-            upstream = [published(f"{name}.{leaf}") for leaf in value]
-            if not any(k.startswith(f"{name}.") for k in known) and not any(upstream):
-                raise UserError(f'{source}: unknown section "{name}"{_near(f"{name}.", known)}')
-            _merge_tree(cfg, value, source, given, f"{name}.")
-        else:
-            merge(cfg, name, value, source, given)
+    Args:
+        cfg: the defaults; it is changed.
+    """
 
+    def __init__(self, cfg: CfgNode):
+        self.cfg = cfg
+        self.defaults = flatten(cfg)
+        self.given: dict[str, str] = {}
 
-def merge(cfg: CfgNode, key: str, value: Any, source: str, given: dict[str, str]) -> None:
-    """Set one existing key, with the type of its default, and note who has given it."""
-    known = flatten(cfg)
-    if key not in known and not published(key):
-        raise UserError(f'{source}: unknown key "{key}"{_near(key, known)}')
-    given[key] = source
-    if key not in known:  # told below, with all others of its kind
-        return
-    default = known[key]
-    if value is None or not isinstance(default, str) and _literal(value) is None:
-        if default != "" and not key.endswith(".CTX_INIT"):
-            raise UserError(
-                f"{source}: {key} has no value, expected {_kind(default)} such as {default!r}; "
-                "without the key its default is taken"
-            )
-        value = ""
-    try:
-        cfg.merge_from_list([key, _coerce(key, value, default)])
-    except ValueError as error:
-        raise UserError(
-            f"{source}: {key} is {value!r}, expected {_kind(default)} such as {default!r}"
-        ) from error
+    def file(self, path: Path, dataset: str | None = None) -> None:
+        """Merge a file and, if it names a table of settings by dataset, those of the dataset.
 
+        Raises:
+            UserError: the file cannot be read, or see `set`.
+        """
+        content = self._mapping(read_yaml(path), str(path))
+        table_name = content.pop(PER_DATASET, None)
+        self._tree(content, str(path))
+        if table_name is None:
+            return
+        table_path = path.parent / read(PER_DATASET, table_name, "", str(path))
+        table = self._mapping(read_yaml(table_path), str(table_path))
+        name = dataset or self.cfg.DATASET.NAME
+        if name in table:
+            settings = self._mapping(table[name], f"{table_path}, {name}")
+            self._tree(settings, f"{table_path}, {name}")
+            print(f"Settings for {name} from {table_path}: {settings}")
 
-def _coerce(key: str, value: Any, default: Any) -> Any:
-    """What yacs takes: whole numbers for decimal ones, and CTX_INIT as words or a bool."""
-    if isinstance(default, str) and isinstance(value, str):
-        # a path or name is not an expression: "1e3" stays a string, but True is CTX_INIT's bool
-        if not (key.endswith(".CTX_INIT") and value.lower() in ("true", "false")):
-            return repr(value)
-        value = value.lower() == "true"
-    if key.endswith(".CTX_INIT") and isinstance(value, bool):
-        from trainers.prompts.learner import DEFAULT_WORDS  # needs torch
+    def set(self, key: str, value: Any, source: str) -> None:
+        """Set one key, and note who has given it.
 
-        return repr((default or DEFAULT_WORDS) if value else "")
-    if isinstance(default, float):
-        decoded = _literal(value)
-        if isinstance(decoded, int) and not isinstance(decoded, bool):
-            return float(decoded)
-    return value
+        Args:
+            key: with dots.
+            value: as YAML gives it, or a text.
+            source: a file, a flag, or the command line.
 
+        Raises:
+            UserError: an unknown key, with the closest right one, or a value that its row refuses.
+        """
+        if key not in self.defaults and not published(key):
+            if any(known.startswith(f"{key}.") for known in self.defaults):
+                what = f"is a section, expected KEY: VALUE in it, found {brief(value)}"
+                raise UserError(f"{source}: {key} {what}")
+            raise UserError(f'{source}: unknown key "{shorten(key)}"{_near(key, self.defaults)}')
+        self.given[key] = source
+        if key in self.defaults:  # a key that only published code has is told with all of its kind
+            *sections, leaf = key.split(".")
+            node = self.cfg
+            for section in sections:
+                node = node[section]
+            node[leaf] = read(key, value, self.defaults[key], source)
 
-def _literal(value: Any) -> Any:
-    try:
-        return ast.literal_eval(value) if isinstance(value, str) else value
-    except (ValueError, SyntaxError):
-        return value
+    def _tree(self, tree: dict, source: str, prefix: str = "") -> None:
+        """Merge nested settings of a file, key by key."""
+        for key, value in tree.items():
+            name = f"{prefix}{key}"
+            if not isinstance(value, dict) or name in self.defaults:
+                self.set(name, value, source)
+                continue
+            section = f"{name}."
+            known = any(one.startswith(section) for one in self.defaults)
+            if not known and not any(published(f"{section}{leaf}") for leaf in value):
+                near = _near(section, self.defaults)
+                raise UserError(f'{source}: unknown section "{shorten(name)}"{near}')
+            self._tree(value, source, section)
+
+    @staticmethod
+    def _mapping(content: Any, source: str) -> dict:
+        if not isinstance(content, dict):
+            raise UserError(f"{source}: expected settings as KEY: VALUE, found {brief(content)}")
+        return content
 
 
 def _near(key: str, known: dict[str, Any]) -> str:
@@ -128,8 +122,3 @@ def _near(key: str, known: dict[str, Any]) -> str:
     same = (k for k in known if k.rpartition(".")[2] == leaf)  # in another section
     near = closest(key, known, cutoff=0.5) or next(same, "")
     return f', do you mean "{near}"?' if near else ""
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-    return names.get(type(value), f"a {type(value).__name__}")

@@ -14,18 +14,21 @@ MAY_IMPORT = {
     "datasets": {"dassl"},
     "trainers.errors": set(),
     "trainers.yaml_files": set(),
+    "trainers.settings": {"trainers.errors"},
     "trainers.backbones": {"trainers.errors"},
     "trainers.prompts": {"trainers.errors", "trainers.yaml_files", "trainers.backbones"},
     "trainers.features": {"trainers.errors", "trainers.backbones", "dassl"},
     "trainers": {"trainers.*", "dassl"},
     "runs": {
-        *("trainers", "trainers.errors", "trainers.yaml_files"),
+        *("trainers", "trainers.errors", "trainers.yaml_files", "trainers.settings"),
         *("trainers.backbones", "trainers.prompts", "trainers.features", "datasets", "dassl"),
     },
     "train": {"runs"},
     "tools.data": {"runs", "datasets", "dassl"},
     "tools.results": {"runs", "trainers.errors", "dassl"},
-    "tools.studies": {"tools.results", "runs", "datasets", "dassl"},
+    "tools.studies": {
+        *("tools.results", "runs", "datasets", "dassl", "trainers.errors", "trainers.settings"),
+    },
     "tools.world": {"runs", "trainers.backbones", "datasets", "dassl"},
     "tools": {
         *("tools.data", "tools.results", "tools.studies", "tools.world", "runs", "dassl"),

@@ -27,6 +27,7 @@ from trainers.custom_clip import CustomCLIP
 from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
 from trainers.prompts.pool import load_pool
+from trainers.settings import UNKNOWN, Setting
 
 LEAST_SCALE = 2.0**-10  # of the gradient scaler; it halves with every step that is skipped
 
@@ -36,6 +37,8 @@ class PromptTrainer(TrainerX):
 
     Class attributes:
         defaults: the knobs of the method with their defaults, the node `TRAINER.<NAME>`.
+        rows: what is known of them beside, by name, for the class and those that inherit it; a
+            knob without a row takes any value of the kind of its default.
         learns: False for a method that is only tested.
         upstream: keys that only the published code's configuration has -> the method's knob,
             empty where none is needed; a user who writes one of them is told ours. Knobs of the
@@ -49,6 +52,14 @@ class PromptTrainer(TrainerX):
     """
 
     defaults: ClassVar[dict[str, Any]] = {"PREC": "auto"}
+    rows: ClassVar[dict[str, Setting]] = {
+        "PREC": Setting(
+            "precision of the frozen towers; auto: fp16 on a GPU, fp32 on a CPU", choices=PRECISIONS
+        ),
+        "POOL": Setting(
+            "hand-made prompts: a name under configs/pools, or a YAML file", kind="path"
+        ),
+    }
     learns: ClassVar[bool] = True
     upstream: ClassVar[dict[str, str]] = {}
     # class-dependent buffers; they follow from the class names
@@ -117,6 +128,14 @@ class PromptTrainer(TrainerX):
         cfg.TRAINER[cls.node()] = CfgNode(cls.defaults)
 
     @classmethod
+    def knob_rows(cls) -> dict[str, Setting]:
+        """The row of each knob, of the class or of one that it inherits from."""
+        rows: dict[str, Setting] = {}
+        for base in reversed(cls.__mro__):
+            rows |= vars(base).get("rows", {})
+        return {key: rows.get(key, UNKNOWN) for key in cls.defaults}
+
+    @classmethod
     def fingerprint(cls, cfg: CfgNode) -> dict[str, Any]:
         """What a run depends on beside its settings: content of files, and the precision.
 
@@ -155,16 +174,19 @@ class PromptTrainer(TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse bad knobs, and read the pool, before anything heavy loads.
 
+        Each knob alone is checked by its row; a method adds what holds between them.
+
         Raises:
             MethodError: naming the key, its value and what was expected.
         """
-        self.require(cfg, "PREC", lambda v: v in PRECISIONS, f"one of: {', '.join(PRECISIONS)}")
+        knobs = cfg.TRAINER[self.node()]
+        for key, row in self.knob_rows().items():
+            row.read(f"TRAINER.{self.node()}.{key}", knobs[key], self.defaults[key])
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             raise MethodError(
                 f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but methods on CLIP "
                 "read one view of each image: set DATALOADER.K_TRANSFORMS 1"
             )
-        knobs = cfg.TRAINER[self.node()]
         if "POOL" in knobs:
             self.pool = self.load_templates(cfg)
 

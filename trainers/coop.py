@@ -8,9 +8,11 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.base import PromptTrainer
-from trainers.prompts.learner import POSITIONS, PromptLearner, context_words
+from trainers.prompts.learner import DEFAULT_WORDS, POSITIONS, PromptLearner, context_words
+from trainers.settings import Setting
 
 TEMPLATE = "template"  # value of CTX_INIT: the words of the hand-made prompt
+MOST_CTX = 512  # tokens that any text tower may read; a name must fit as well
 
 
 class SoftPromptTrainer(PromptTrainer):
@@ -21,17 +23,18 @@ class SoftPromptTrainer(PromptTrainer):
     """
 
     right_align: ClassVar[bool] = False
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse a bad context length or position."""
-        super().check_cfg(cfg)
-        self.require(cfg, "N_CTX", lambda v: v >= 1, "at least 1")
-        if not self.right_align:
-            expected = "words, True or False (only ProGrad takes the words of its template)"
-            self.require(cfg, "CTX_INIT", lambda v: v != TEMPLATE, expected)
-        if "CLASS_TOKEN_POSITION" in cfg.TRAINER[self.node()]:
-            expected = f"one of: {', '.join(POSITIONS)}"
-            self.require(cfg, "CLASS_TOKEN_POSITION", lambda v: v in POSITIONS, expected)
+    rows: ClassVar[dict[str, Setting]] = {
+        "N_CTX": Setting("tokens of the context", least=1, most=MOST_CTX),
+        "CTX_INIT": Setting(
+            "words from which the context starts",
+            kind="words",
+            rule=(f"but not {TEMPLATE!r} (only ProGrad has one)", lambda v: v != TEMPLATE),
+            empty="a random start",
+            true=DEFAULT_WORDS,
+        ),
+        "CSC": Setting("a context for each class instead of one for all"),
+        "CLASS_TOKEN_POSITION": Setting("where the class name stands", choices=POSITIONS),
+    }
 
     def start_words(self, knobs: CfgNode) -> str:
         """The words from which the context starts; empty for a random start."""

@@ -17,3 +17,13 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     by_lower = {one.lower(): one for one in reversed(list(known))}  # of twins the first
     near = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[near[0]] if near else ""
+
+
+def brief(value: object) -> str:
+    """A value as it is shown in a message: as Python writes it, of bounded length."""
+    return shorten(repr(value))
+
+
+def shorten(text: str, longest: int = 80) -> str:
+    """A text of bounded length: its start, and how long it is where it was cut."""
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"

@@ -2,11 +2,11 @@
 
 import torch.nn.functional as F
 from torch import Tensor
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.coop import SoftPromptTrainer
+from trainers.settings import Setting
 
 
 @TRAINER_REGISTRY.register()
@@ -24,17 +24,13 @@ class KgCoOp(SoftPromptTrainer):
         "W": 8.0,
         "POOL": "kgcoop",
     }
+    rows = {"W": Setting("weight of the score", least=0)}
     upstream = {
         "TRAINER.COOP.W": "W",
         "TRAINER.COOP.ALPHA": "",
     }
     # modules that the published code builds, saves and never uses
     dead_keys = (*PromptTrainer.dead_keys, "bias_vectors", "meta_net.")
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse bad knobs."""
-        super().check_cfg(cfg)
-        self.require(cfg, "W", lambda v: 0 <= v < float("inf"), "a number of at least 0")
 
     def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, C) and the terms loss, ce, score."""

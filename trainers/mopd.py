@@ -16,6 +16,7 @@ from trainers.errors import MethodError
 from trainers.losses import distillation
 from trainers.prompts.gates import GATES, LEARNED, Gate
 from trainers.prompts.pool import check_num_teachers
+from trainers.settings import Setting
 
 
 @TRAINER_REGISTRY.register()
@@ -43,6 +44,15 @@ class MoPD(SoftPromptTrainer):
         "GATE_NOISE": 0.0,
         "GATE_WARMUP": 0,
     }
+    rows = {
+        "NUM_TEACHERS": Setting("teachers that are picked for each image, K", least=1),
+        "TEMPERATURE": Setting("of the distillation, T", above=0),
+        "ALPHA": Setting("weight of the classification loss", least=0, most=1),
+        "BETA": Setting("weight of the selection loss", least=0),
+        "GATE": Setting("what picks the teachers", choices=GATES),
+        "GATE_NOISE": Setting("standard deviation of noise on the choice of teachers", least=0),
+        "GATE_WARMUP": Setting("epochs in which all teachers are used", least=0),
+    }
     upstream = {
         "TRAINER.COOP.W": "ALPHA",
         "TRAINER.COOP.W2": "BETA",
@@ -53,14 +63,8 @@ class MoPD(SoftPromptTrainer):
     }
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse bad knobs before anything heavy loads."""
+        """Refuse knobs that do not fit each other or the pool, before anything heavy loads."""
         super().check_cfg(cfg)
-        self.require(cfg, "TEMPERATURE", lambda v: 0 < v < float("inf"), "a number above 0")
-        self.require(cfg, "ALPHA", lambda v: 0 <= v <= 1, "a weight from 0 to 1")
-        for key in ("BETA", "GATE_NOISE"):
-            self.require(cfg, key, lambda v: 0 <= v < float("inf"), "a number of at least 0")
-        self.require(cfg, "GATE_WARMUP", lambda v: v >= 0, "a number of epochs, at least 0")
-        self.require(cfg, "GATE", lambda v: v in GATES, f"one of: {', '.join(GATES)}")
         knobs, node = cfg.TRAINER[self.node()], f"TRAINER.{self.node()}"
         check_num_teachers(knobs.NUM_TEACHERS, self.pool, knobs.POOL, f"{node}.NUM_TEACHERS")
         for key in ("GATE_NOISE", "GATE_WARMUP"):

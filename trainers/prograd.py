@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.coop import TEMPLATE, SoftPromptTrainer
 from trainers.errors import MethodError
+from trainers.settings import Setting
 
 
 @TRAINER_REGISTRY.register()
@@ -29,6 +30,15 @@ class ProGrad(SoftPromptTrainer):
         "T": 1.0,
         "LAMBDA": 1.0,
     }
+    rows = {
+        "CTX_INIT": Setting(
+            f"words in the last tokens of the context; {TEMPLATE} or True: the hand-made prompt's",
+            kind="words",
+            empty="a random start",
+        ),
+        "T": Setting("temperature of kl", above=0),
+        "LAMBDA": Setting("share of the opposing part of the gradient that is removed", least=0),
+    }
     upstream = {
         "LOSS.T": "T",
         "LOSS.LAMBDA": "LAMBDA",
@@ -37,10 +47,8 @@ class ProGrad(SoftPromptTrainer):
     right_align = True
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse bad knobs."""
+        """Refuse words that do not fit."""
         super().check_cfg(cfg)
-        self.require(cfg, "T", lambda v: 0 < v < float("inf"), "a number above 0")
-        self.require(cfg, "LAMBDA", lambda v: 0 <= v < float("inf"), "a number of at least 0")
         knobs, node = cfg.TRAINER[self.node()], f"TRAINER.{self.node()}"
         words = self.start_words(knobs)
         if knobs.CTX_INIT == TEMPLATE and not words:

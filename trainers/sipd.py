@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.coop import CoOp, SoftPromptTrainer
 from trainers.losses import distillation
+from trainers.settings import Setting
 
 
 @TRAINER_REGISTRY.register()
@@ -28,15 +29,18 @@ class SiPD(SoftPromptTrainer):
         "ALPHA": 0.8,
     }
 
+    rows = {
+        "TEACHER": Setting("place of the teacher in the pool, from 0", least=0),
+        "TEMPERATURE": Setting("of the distillation, T", above=0),
+        "ALPHA": Setting("weight of the classification loss", least=0, most=1),
+    }
+
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse bad knobs; the pool is cut to the one teacher."""
+        """Refuse a teacher that is not in the pool; the pool is cut to the one teacher."""
         super().check_cfg(cfg)
-        self.require(cfg, "TEMPERATURE", lambda v: 0 < v < float("inf"), "a number above 0")
-        self.require(cfg, "ALPHA", lambda v: 0 <= v <= 1, "a weight from 0 to 1")
         H = len(self.pool)
-        self.require(
-            cfg, "TEACHER", lambda v: 0 <= v < H, f"0 to {H - 1}, as the pool has {H} templates"
-        )
+        expected = f"0 to {H - 1}, as the pool has {H} templates"
+        self.require(cfg, "TEACHER", lambda v: v < H, expected)
         self.pool = [self.pool[cfg.TRAINER[self.node()].TEACHER]]
 
     def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

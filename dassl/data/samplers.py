@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.utils.data.sampler import RandomSampler, SequentialSampler
 from dassl.utils import UserError
 
 __all__ = [
+    "SAMPLERS",
     "RandomClassSampler",
     "RandomDomainSampler",
     "SeqDomainSampler",
@@ -128,6 +129,20 @@ class RandomClassSampler(_DrawnSampler):
         return order
 
 
+# name -> maker, which is given the items, and the size, domains and items per class of a batch
+SAMPLERS: dict[str, Callable[[Any, int, int, int], Sampler[int]]] = {
+    "RandomSampler": lambda items, *_: RandomSampler(items),
+    "SequentialSampler": lambda items, *_: SequentialSampler(items),
+    "RandomDomainSampler": lambda items, size, domains, _: RandomDomainSampler(
+        items, size, domains
+    ),
+    "SeqDomainSampler": lambda items, size, *_: SeqDomainSampler(items, size),
+    "RandomClassSampler": lambda items, size, _, per_class: RandomClassSampler(
+        items, size, per_class
+    ),
+}
+
+
 def build_sampler(
     sampler_type: str,
     cfg: Any = None,
@@ -141,14 +156,6 @@ def build_sampler(
     Raises:
         UserError: unknown name.
     """
-    if sampler_type == "RandomSampler":
-        return RandomSampler(data_source)
-    if sampler_type == "SequentialSampler":
-        return SequentialSampler(data_source)
-    if sampler_type == "RandomDomainSampler":
-        return RandomDomainSampler(data_source, batch_size, n_domain)
-    if sampler_type == "SeqDomainSampler":
-        return SeqDomainSampler(data_source, batch_size)
-    if sampler_type == "RandomClassSampler":
-        return RandomClassSampler(data_source, batch_size, n_ins)
-    raise UserError(f"Unknown sampler type: {sampler_type}")
+    if sampler_type not in SAMPLERS:
+        raise UserError(f"Unknown sampler type: {sampler_type}")
+    return SAMPLERS[sampler_type](data_source, batch_size, n_domain, n_ins)

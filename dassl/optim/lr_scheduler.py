@@ -8,9 +8,13 @@ from yacs.config import CfgNode
 
 from dassl.utils import UserError
 
-__all__ = ["AVAI_SCHEDS", "ConstantWarmupScheduler", "LinearWarmupScheduler", "build_lr_scheduler"]
+__all__ = [
+    *("AVAI_SCHEDS", "WARMUP_TYPES", "ConstantWarmupScheduler", "LinearWarmupScheduler"),
+    "build_lr_scheduler",
+]
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
+WARMUP_TYPES = ["linear", "constant"]
 
 
 class _WarmupScheduler(LRScheduler):
@@ -152,6 +156,4 @@ def _with_warmup(
         return ConstantWarmupScheduler(optimizer, scheduler, epochs, optim_cfg.WARMUP_CONS_LR)
     if optim_cfg.WARMUP_TYPE == "linear":
         return LinearWarmupScheduler(optimizer, scheduler, epochs, optim_cfg.WARMUP_MIN_LR)
-    raise UserError(
-        f"warmup type must be one of ['linear', 'constant'], but got {optim_cfg.WARMUP_TYPE}"
-    )
+    raise UserError(f"warmup type must be one of {WARMUP_TYPES}, but got {optim_cfg.WARMUP_TYPE}")

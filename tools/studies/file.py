@@ -5,7 +5,7 @@ docs/protocols.md explains the keys.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,19 @@ from runs.merging import read_yaml
 from runs.protocols import PROTOCOLS, check_tag, refuse_owned
 from runs.run import refuse_test_only
 from runs.run_job import check_contexts, settings
+from runs.settings import ROWS
 from tools.studies.values import Values, listed
+from trainers.errors import brief
 
 SHARED_KEYS = ("datasets", "seeds", "shots", "targets", "opts")
 STUDY_KEYS = ("description", "protocols", "methods", "config", *SHARED_KEYS)
 METHOD_KEYS = ("config", "opts", "variants")
 VARIANT_KEYS = ("tag", "opts")
 SEEDS = (1, 2, 3)
+NUMBERS = {
+    "seeds": replace(ROWS["SEED"], least=0),
+    "shots": replace(ROWS["DATASET.NUM_SHOTS"], least=1),
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(f"no such study: {path}; configs/studies has: {', '.join(found)}")
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected keys such as protocols and methods, found {content!r}")
+        found = brief(content)
+        raise UserError(f"{path}: expected keys such as protocols and methods, found {found}")
     return content
 
 
@@ -146,8 +153,8 @@ class _Reader:
             self.values.mistake(where["targets"], f"{protocol} has no targets")
         usual = {"seeds": SEEDS, "shots": PROTOCOLS[protocol].shots}
         seeds, shots = (
-            self.values.numbers(values.get(name, usual[name]), where[name], least)
-            for name, least in (("seeds", 0), ("shots", 1))
+            self.values.numbers(values.get(name, usual[name]), where[name], row)
+            for name, row in NUMBERS.items()
         )
         opts = self._opts(shared.get("opts"), "opts", protocol)
         return _Part(
@@ -175,7 +182,7 @@ class _Reader:
                 place = f"{key}.variants[{index}]" if "variants" in own else key
                 if not isinstance(variant, dict) or "tag" not in variant:
                     self.values.mistake(
-                        place, f"expected {{tag: ..., opts: {{...}}}}, found {variant}"
+                        place, f"expected {{tag: ..., opts: {{...}}}}, found {brief(variant)}"
                     )
                     continue
                 self.values.keys(variant, VARIANT_KEYS, place)
@@ -192,19 +199,21 @@ class _Reader:
         if opts is None:
             return {}
         if not isinstance(opts, dict):
-            self.values.mistake(key, f"expected KEY: VALUE, as in OPTIM.LR: 0.002, found {opts!r}")
+            self.values.mistake(
+                key, f"expected KEY: VALUE, as in OPTIM.LR: 0.002, found {brief(opts)}"
+            )
             return {}
         pairs = {}
         for name, value in opts.items():
-            if value is None or isinstance(value, dict):
+            if isinstance(value, dict):
                 self.values.mistake(
                     f"{key}.{name}", "expected one value; a KEY is written with dots"
                 )
                 continue
-            pairs[str(name)] = str(value)
+            pairs[str(name)] = "" if value is None else str(value)
             try:
                 refuse_owned(str(name), protocol)
-                check_setting(str(name), str(value), "setting")
+                check_setting(str(name), value, "setting")
             except UserError as error:
                 self.values.mistake(key, str(error).removeprefix("setting: "))
         return pairs

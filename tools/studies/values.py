@@ -6,6 +6,8 @@ from typing import Any
 
 from dassl.utils import UserError
 from runs.config import check_name
+from trainers.errors import MethodError, brief
+from trainers.settings import Setting
 
 
 @dataclass
@@ -25,22 +27,22 @@ class Values:
         named = value.items() if isinstance(value, dict) else [(n, None) for n in listed(value)]
         for name, own in named:
             if own is not None and not isinstance(own, dict):
-                self.mistake(f"{key}.{name}", f"expected keys and values, found {own!r}")
+                self.mistake(f"{key}.{name}", f"expected keys and values, found {brief(own)}")
             pairs.append((str(name), own if isinstance(own, dict) else {}))
         return pairs
 
-    def numbers(self, value: Any, key: str, least: int) -> tuple[int, ...]:
-        """Whole numbers from the least one: a list, or one; none where one of them is wrong."""
-        numbers = listed(value)
-        if any(type(number) is not int or number < least for number in numbers):
-            self.mistake(key, f"expected whole numbers from {least}, found {value!r}")
+    def numbers(self, value: Any, key: str, row: Setting) -> tuple[int, ...]:
+        """Whole numbers of a row: a list, or one; none where one of them is wrong."""
+        try:
+            return tuple(row.read(key, number, 0) for number in listed(value))
+        except MethodError:
+            self.mistake(key, f"expected whole numbers{row.bounds()}, found {brief(value)}")
             return ()
-        return tuple(numbers)
 
     def text(self, value: Any, key: str) -> str:
         """A text; empty where it is none."""
         if not isinstance(value, str):
-            self.mistake(key, f"expected a text, found {value!r}; put it in quotes")
+            self.mistake(key, f"expected a text, found {brief(value)}; put it in quotes")
             return ""
         return value
 

@@ -10,6 +10,8 @@ from yacs.config import CfgNode
 
 from dassl.utils import ChoiceError
 
+from .names import AVAI_CHOICES, INTERPOLATIONS
+
 __all__ = [
     "AVAI_CHOICES",
     "INTERPOLATION_MODES",
@@ -20,38 +22,13 @@ __all__ = [
     "build_transform",
 ]
 
-AVAI_CHOICES = [
-    "random_flip",
-    "random_resized_crop",
-    "normalize",
-    "instance_norm",
-    "random_crop",
-    "random_translation",
-    "center_crop",
-    "cutout",
-    "imagenet_policy",
-    "cifar10_policy",
-    "svhn_policy",
-    "randaugment",
-    "randaugment_fixmatch",
-    "randaugment2",
-    "gaussian_noise",
-    "colorjitter",
-    "randomgrayscale",
-    "gaussian_blur",
-]
-
 
 class _Modes(dict[str, InterpolationMode]):
     def __missing__(self, name: str) -> InterpolationMode:
         raise ChoiceError(f"INPUT.INTERPOLATION must be one of {list(self)}, but got {name}")
 
 
-INTERPOLATION_MODES = _Modes(
-    bilinear=InterpolationMode.BILINEAR,
-    bicubic=InterpolationMode.BICUBIC,
-    nearest=InterpolationMode.NEAREST,
-)
+INTERPOLATION_MODES = _Modes({name: InterpolationMode(name) for name in INTERPOLATIONS})
 
 
 class Random2DTranslation:

@@ -96,7 +96,7 @@ def test_all_mistakes_are_told_at_once_with_their_keys(read):
         ("methods.MoPD.opts.OPTIM: expected one value; a KEY is written with dots", ""),
         ('protocols.base2neww: there is no protocol "base2neww", do you mean "base2new"?', "dg"),
         ('protocols.xd.seed: there is no key "seed", do you mean "seeds"?', ""),
-        ("seeds: expected whole numbers from 0, found [-1]", ""),
+        ("seeds: expected whole numbers from 0 to 4294967295, found [-1]", ""),
         ("protocols.xd.shots: expected whole numbers from 1, found 0", ""),
         ('datasets[1]: there is no dataset "shape", do you mean "shapes"?', "digits, "),
         ('protocols.xd.targets[0]: there is no dataset "digit", do you mean "digits"?', ""),
