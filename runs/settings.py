@@ -57,11 +57,13 @@ _INSTANCES = Setting("images of each class in a batch of RandomClassSampler", le
 _SHARE = {"least": 0, "most": 1}
 
 ROWS: dict[str, Setting] = {
-    "VERSION": Setting("of the configuration's layout"),
+    "VERSION": Setting("version of the configuration's layout"),
     "OUTPUT_DIR": Setting("folder of the run", kind="path"),
     "RESUME": Setting("folder of a run to continue from", kind="path", empty="OUTPUT_DIR"),
     "SEED": Setting(
-        "of shots, order, views and start; negative: drawn", kind="whole", most=2**32 - 1
+        "random numbers of shots, order, views and start; negative: one is drawn",
+        kind="whole",
+        most=2**32 - 1,
     ),
     "USE_CUDA": Setting("use a GPU where there is one"),
     "VERBOSE": Setting("say what is loaded"),
@@ -74,7 +76,7 @@ ROWS: dict[str, Setting] = {
     ),
     "INPUT.INTERPOLATION": Setting("how images are resized", choices=names.interpolations),
     "INPUT.TRANSFORMS": Setting(
-        "steps of the training views, in whatever order",
+        "steps of the training views, in a fixed order",
         of=Setting(kind="text", choices=names.AVAI_CHOICES),
         empty="images are resized",
     ),
@@ -114,11 +116,15 @@ ROWS: dict[str, Setting] = {
     "DATASET.NAME": Setting(
         "a registered name, or folder:PATH or csv:PATH", kind="path", empty="not given"
     ),
-    "DATASET.PATH": Setting("of your own data, for Folder and Csv", kind="path", empty="none"),
+    "DATASET.PATH": Setting(
+        "your own data, for the readers Folder and Csv", kind="path", empty="none"
+    ),
     "DATASET.SOURCE": Setting(
         "what a tested model was trained on", kind="path", empty="the dataset itself"
     ),
-    "DATASET.SUBSAMPLE_CLASSES": Setting("which classes", choices=SUBSETS),
+    "DATASET.SUBSAMPLE_CLASSES": Setting(
+        "classes that are used; base is their first half", choices=SUBSETS
+    ),
     "DATASET.SOURCE_DOMAINS": Setting("for readers with domains", of=_TEXT, empty="none"),
     "DATASET.TARGET_DOMAINS": Setting("for readers with domains", of=_TEXT, empty="none"),
     "DATASET.NUM_LABELED": Setting(_UNUSED),
@@ -169,7 +175,7 @@ ROWS: dict[str, Setting] = {
     "OPTIM.ADAM_BETA2": Setting("decay of the square for adam and its kin", least=0, below=1),
     "OPTIM.STAGED_LR": Setting("NEW_LAYERS at LR, others at a fraction of it"),
     "OPTIM.NEW_LAYERS": Setting("first parts of names, for STAGED_LR", of=_TEXT, empty="none"),
-    "OPTIM.BASE_LR_MULT": Setting("that fraction", least=0),
+    "OPTIM.BASE_LR_MULT": Setting("this fraction", least=0),
     "OPTIM.LR_SCHEDULER": Setting("schedule of the rate", choices=_schedules),
     "OPTIM.STEPSIZE": Setting(
         "epochs between steps (single_step: the last number, below 1: MAX_EPOCH), or the epochs of "
@@ -186,7 +192,7 @@ ROWS: dict[str, Setting] = {
     "TRAIN.CHECKPOINT_FREQ": Setting("epochs between checkpoints; below 1: only the last"),
     "TRAIN.PRINT_FREQ": Setting("batches between two lines", least=1),
     "TRAIN.COUNT_ITER": Setting(_UNUSED, choices=("train_x", "train_u", "smaller_one")),
-    "TEST.EVALUATOR": Setting("what counts", choices=_evaluators),
+    "TEST.EVALUATOR": Setting("what counts right answers", choices=_evaluators),
     "TEST.PER_CLASS_RESULT": Setting("say the accuracy of each class"),
     "TEST.COMPUTE_CMAT": Setting("keep the confusion matrix"),
     "TEST.NO_TEST": Setting("train only"),
@@ -203,7 +209,9 @@ ROWS: dict[str, Setting] = {
 PER_DATASET = "PER_DATASET"
 # what is no key of the configuration: a key of trainer files, and flags of train.py
 OTHERS = {
-    PER_DATASET: Setting("a file beside this one: settings by dataset", kind="path", empty="none"),
+    PER_DATASET: Setting(
+        "table of settings by dataset, beside the trainer's file", kind="path", empty="none"
+    ),
     "--config-file": Setting("configuration of the trainer", kind="path", empty="none"),
     "--dataset-config-file": Setting("configuration of the dataset", kind="path", empty="none"),
     "--model-dir": Setting("folder of the trained run to test", kind="path", empty="none"),

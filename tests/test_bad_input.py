@@ -312,4 +312,6 @@ def test_a_setting_without_a_value_is_refused_by_name(job, refused, tmp_path, ke
 
 def test_a_setting_without_a_value_on_the_command_line_is_refused(job, refused):
     message = refused(job("CoOp", "OPTIM.LR", "None"))
-    assert message.startswith("command line: OPTIM.LR has no value, expected a number such as")
+    assert message.startswith(
+        "command line: OPTIM.LR has no value, expected a number from 0 such as"
+    )

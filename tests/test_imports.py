@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "tools.world": {"runs", "trainers.backbones", "datasets", "dassl"},
     "tools": {
         *("tools.data", "tools.results", "tools.studies", "tools.world", "runs", "dassl"),
-        *("trainers.errors", "trainers.backbones", "trainers.prompts", "trainers.features"),
+        *("trainers.errors", "trainers.settings", "trainers.backbones", "trainers.prompts"),
+        "trainers.features",
     },
     "benchmarks": {
         *("train", "runs", "dassl"),

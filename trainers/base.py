@@ -187,6 +187,11 @@ class PromptTrainer(TrainerX):
                 f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but methods on CLIP "
                 "read one view of each image: set DATALOADER.K_TRANSFORMS 1"
             )
+        if cfg.INPUT.NO_TRANSFORM:
+            raise MethodError(
+                "INPUT.NO_TRANSFORM is True, but methods on CLIP read images as tensors of one "
+                "size: set INPUT.NO_TRANSFORM False"
+            )
         if "POOL" in knobs:
             self.pool = self.load_templates(cfg)
 

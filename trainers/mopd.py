@@ -46,7 +46,7 @@ class MoPD(SoftPromptTrainer):
     }
     rows = {
         "NUM_TEACHERS": Setting("teachers that are picked for each image, K", least=1),
-        "TEMPERATURE": Setting("of the distillation, T", above=0),
+        "TEMPERATURE": Setting("temperature of the distillation, T", above=0),
         "ALPHA": Setting("weight of the classification loss", least=0, most=1),
         "BETA": Setting("weight of the selection loss", least=0),
         "GATE": Setting("what picks the teachers", choices=GATES),

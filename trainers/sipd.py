@@ -31,7 +31,7 @@ class SiPD(SoftPromptTrainer):
 
     rows = {
         "TEACHER": Setting("place of the teacher in the pool, from 0", least=0),
-        "TEMPERATURE": Setting("of the distillation, T", above=0),
+        "TEMPERATURE": Setting("temperature of the distillation, T", above=0),
         "ALPHA": Setting("weight of the classification loss", least=0, most=1),
     }
 

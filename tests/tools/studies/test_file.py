@@ -145,6 +145,42 @@ def test_what_only_shows_when_all_is_put_together_is_a_mistake_too(read, keys, e
     assert found.startswith(expected)
 
 
+def test_settings_seeds_and_shots_are_read_by_the_table_of_settings(read):
+    opts = {
+        "OPTIM.LR": float("inf"),
+        "OPTIM.MAX_EPOCH": True,
+        "OUTPUT": 1,
+        "MODEL.BACKBONE.NAME": 16,
+        "INPUT.SIZE": [32],
+        "TEST.SPLIT": None,
+        "TRAINER.COOP.CTX_INIT": None,
+    }
+    found = mistakes(
+        read, protocols="fewshot", datasets="shapes", methods=["CoOp"], opts=opts,
+        seeds=[2**32], shots=[1.5],
+    )  # fmt: skip
+    assert [line.partition(", do you")[0] for line in found] == [
+        "seeds: expected whole numbers from 0 to 4294967295, found [4294967296]",
+        "shots: expected whole numbers from 1, found [1.5]",
+        "opts: OPTIM.LR is inf, expected a number from 0 such as 0.0003",
+        "opts: OPTIM.MAX_EPOCH is True, expected a whole number from 1 such as 10",
+        'opts: unknown key "OUTPUT"',
+        "opts: MODEL.BACKBONE.NAME is 16, expected a path or name (default: not given); put it in "
+        "quotes",
+        "opts: INPUT.SIZE is (32,), expected a list of 2 whole numbers from 1 such as (224, 224)",
+        "opts: TEST.SPLIT has no value, expected one of: val, test (default: test); without the "
+        "key its default is taken",
+    ]
+
+
+def test_no_words_and_lists_of_a_study_reach_its_jobs(read):
+    opts = {"TRAINER.COOP.CTX_INIT": None, "INPUT.TRANSFORMS": ["normalize"], "OPTIM.LR": 1e-5}
+    study = read(protocols="fewshot", datasets="shapes", methods=["CoOp"], opts=opts, seeds=1)
+    assert study.jobs[0].opts == (
+        "TRAINER.COOP.CTX_INIT", "", "INPUT.TRANSFORMS", "['normalize']", "OPTIM.LR", "1e-05"
+    )  # fmt: skip
+
+
 def test_training_on_a_dataset_for_tests_only_is_a_mistake_of_the_file(read):
     (found,) = mistakes(read, protocols="fewshot", datasets="shapes_blurred", methods=["CoOp"])
     assert "ShapesBlurred is only for testing" in found
