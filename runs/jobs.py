@@ -18,7 +18,7 @@ from runs.config import CONFIGS, check_name, dataset_cfg, methods
 from runs.merging import read_yaml
 from runs.protocols import EMBEDDED, PROTOCOLS, check_tag, refuse_owned
 from runs.results import readable_results
-from runs.settings import ROWS
+from runs.settings import MOST_SEED
 from trainers.errors import shorten
 
 
@@ -138,10 +138,9 @@ class Job:
         Raises:
             UserError: saying what to write instead.
         """
-        most = ROWS["SEED"].most
-        if not 0 <= self.seed <= most or self.shots < 1:
+        if not 0 <= self.seed <= MOST_SEED or self.shots < 1:
             found = f"seed {self.seed}, shots {self.shots}"
-            raise UserError(f"{found}: expected a seed from 0 to {most}, and shots from 1")
+            raise UserError(f"{found}: expected a seed from 0 to {MOST_SEED}, and shots from 1")
         if len(self.opts) % 2:
             raise UserError(
                 "KEY VALUE pairs must come in twos (and SHOTS is a whole number), but these are: "
@@ -186,7 +185,9 @@ class Job:
         path = folder / f"{self.config_name}.yaml"
         if not folder.is_dir():
             known = ", ".join(sorted(p.name for p in folder.parent.iterdir()))
-            raise UserError(f'no configurations for trainer "{self.trainer}"; known: {known}')
+            raise UserError(
+                f'no configurations for trainer "{shorten(self.trainer)}"; known: {known}'
+            )
         if not path.is_file():
             found = sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "per_dataset")
             known = ", ".join(found)

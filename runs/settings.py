@@ -14,6 +14,7 @@ from datasets.common import SUBSETS
 from trainers.errors import MethodError
 from trainers.settings import UNKNOWN, Setting
 
+MOST_SEED = 2**32 - 1  # numpy takes no larger one
 MOST_WORKERS = 1024
 
 
@@ -54,7 +55,6 @@ _SAMPLER = Setting("how training images are drawn", choices=_samplers)
 _BATCH = Setting("images in a batch", least=1)
 _DOMAINS = Setting("domains in a batch of a sampler of domains; below 1: all")
 _INSTANCES = Setting("images of each class in a batch of RandomClassSampler", least=1)
-_SHARE = {"least": 0, "most": 1}
 
 ROWS: dict[str, Setting] = {
     "VERSION": Setting("version of the configuration's layout"),
@@ -63,7 +63,7 @@ ROWS: dict[str, Setting] = {
     "SEED": Setting(
         "random numbers of shots, order, views and start; negative: one is drawn",
         kind="whole",
-        most=2**32 - 1,
+        most=MOST_SEED,
     ),
     "USE_CUDA": Setting("use a GPU where there is one"),
     "VERBOSE": Setting("say what is loaded"),
@@ -107,8 +107,8 @@ ROWS: dict[str, Setting] = {
     "INPUT.COLORJITTER_C": Setting("contrast for colorjitter", least=0),
     "INPUT.COLORJITTER_S": Setting("saturation for colorjitter", least=0),
     "INPUT.COLORJITTER_H": Setting("hue for colorjitter", least=0, most=0.5),
-    "INPUT.RGS_P": Setting("probability for randomgrayscale", **_SHARE),
-    "INPUT.GB_P": Setting("probability for gaussian_blur", **_SHARE),
+    "INPUT.RGS_P": Setting("probability for randomgrayscale", least=0, most=1),
+    "INPUT.GB_P": Setting("probability for gaussian_blur", least=0, most=1),
     "INPUT.GB_K": Setting(
         "size of the kernel for gaussian_blur", least=1, rule=("odd", lambda size: size % 2 == 1)
     ),
@@ -129,7 +129,7 @@ ROWS: dict[str, Setting] = {
     "DATASET.TARGET_DOMAINS": Setting("for readers with domains", of=_TEXT, empty="none"),
     "DATASET.NUM_LABELED": Setting(_UNUSED),
     "DATASET.NUM_SHOTS": Setting("training images of each class; below 1: all"),
-    "DATASET.VAL_PERCENT": Setting(_UNUSED, **_SHARE),
+    "DATASET.VAL_PERCENT": Setting(_UNUSED, least=0, most=1),
     "DATASET.STL10_FOLD": Setting(_UNUSED),
     "DATASET.CIFAR_C_TYPE": Setting(_UNUSED, empty="none"),
     "DATASET.CIFAR_C_LEVEL": Setting(_UNUSED),
@@ -163,14 +163,14 @@ ROWS: dict[str, Setting] = {
     "MODEL.HEAD.HIDDEN_LAYERS": Setting(_UNUSED, of=Setting(kind="whole", least=1), empty="none"),
     "MODEL.HEAD.ACTIVATION": Setting(_UNUSED),
     "MODEL.HEAD.BN": Setting(_UNUSED),
-    "MODEL.HEAD.DROPOUT": Setting(_UNUSED, **_SHARE),
+    "MODEL.HEAD.DROPOUT": Setting(_UNUSED, least=0, most=1),
     "OPTIM.NAME": Setting("optimiser", choices=_optimizers),
     "OPTIM.LR": Setting("learning rate", least=0),
     "OPTIM.WEIGHT_DECAY": Setting("weight decay", least=0),
     "OPTIM.MOMENTUM": Setting("of sgd and rmsprop", least=0),
     "OPTIM.SGD_DAMPNING": Setting("dampening of sgd's momentum"),
     "OPTIM.SGD_NESTEROV": Setting("Nesterov's momentum for sgd"),
-    "OPTIM.RMSPROP_ALPHA": Setting("decay of rmsprop", **_SHARE),
+    "OPTIM.RMSPROP_ALPHA": Setting("decay of rmsprop", least=0, most=1),
     "OPTIM.ADAM_BETA1": Setting("decay of the mean for adam and its kin", least=0, below=1),
     "OPTIM.ADAM_BETA2": Setting("decay of the square for adam and its kin", least=0, below=1),
     "OPTIM.STAGED_LR": Setting("NEW_LAYERS at LR, others at a fraction of it"),
@@ -221,7 +221,7 @@ OTHERS = {
 
 def method_rows() -> dict[str, Setting]:
     """The rows of the knobs of all registered methods that tell them."""
-    found = {}
+    found: dict[str, Setting] = {}
     for name in TRAINER_REGISTRY.registered_names():
         method = TRAINER_REGISTRY.get(name)
         if hasattr(method, "knob_rows"):

@@ -75,8 +75,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(f"no such study: {path}; configs/studies has: {', '.join(found)}")
     content = read_yaml(path)
     if not isinstance(content, dict):
-        found = brief(content)
-        raise UserError(f"{path}: expected keys such as protocols and methods, found {found}")
+        expected = "expected keys such as protocols and methods"
+        raise UserError(f"{path}: {expected}, found {brief(content)}")
     return content
 
 
