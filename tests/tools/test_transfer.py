@@ -166,7 +166,10 @@ def test_all_missing_targets_are_named_before_anything_is_trained(refused, data_
         (("xd", "--", "TRAINER.COOP.CSC", "True"), "and other datasets have none: xd needs CSC"),
         (("fewshot", "--", "DATASET.SUBSAMPLE_CLASSES", "base"), "it tests all classes"),
         (("fewshot", "--tag", "a/b"), 'the tag is "a/b", expected letters, digits'),
-        (("fewshot", "--shots", "1,0"), "shots 0: expected 0 or more, 1 or more"),
+        (
+            ("fewshot", "--shots", "1,0"),
+            "shots 0: expected a seed from 0 to 4294967295, and shots from 1",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
