@@ -105,11 +105,13 @@ def test_a_run_that_is_killed_and_started_again_ends_as_one_that_was_not(
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(lines) >= int(SOME)
+    killed = [line for line in lines if line["codes"][0] == -signal.SIGKILL]
+    # one whose files are settled by now can have fewer events, and ends before the last of them
+    assert len(lines) >= int(SOME) and len(killed) > len(lines) // 2
     whole = tmp_path / "whole/runs"
     for line in lines:
         shown = (tmp_path / f"{line['run']}.shown").read_text(errors="replace")
-        assert line["codes"] == [-signal.SIGKILL, 0], (line, shown)
+        assert line["codes"] in ([-signal.SIGKILL, 0], [0, 0]), (line, shown)
         again = tmp_path / line["run"] / "runs"
         assert results(again) == results(whole) != {}, line
         assert metrics(again) == metrics(whole), line
