@@ -1,0 +1,271 @@
+"""Mutations of valid inputs: seeded, so that each can be made again from its number.
+
+A file is changed in its bytes, its lines, its values or its keys, or something else stands in its
+place; a command line is changed word by word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import yaml
+
+LONG = "x" * 100_000
+# what no shell can pass to a program
+UNSPEAKABLE = ("a\0b", "\ud800")
+# as they stand on a command line, in a table, or in quotes in YAML and JSON
+TEXTS = (
+    *("", " ", "-", "--", "null", "None", "~", "[]", "{}", "{[]: 1}", "()", "[1, [2, [3, [4]]]]"),
+    *("1" * 400, "4294967296", "9223372036854775808", "-1", "0", "1.5", "1e999", "-1e-400"),
+    *("inf", "-inf", "nan", ".inf", "0x10", "1_000", "007", "1:30", "True", "yes", "2024-13-45"),
+    *(LONG, "a" * 300, "[" * 1000, "9" * 5000, "'", '"', "\\", "a\tb", "a\nb", "a\r", "\x07\x1b[31m"),
+    *("\u202egnp.exe", "\u200b", "\u2028", "\U0001f600", "caf\xe9", "cafe\u0301", "\ufeff", "\udcff"),
+    *("~nosuchuser/x", "~", "/dev/null", "/", ".", "..", "../x", "no/such/file", "C:\\x", "a\\b"),
+    *("{", "}", "{}{}", "{class}", "{0.__class__}", "%s", "$HOME", "#", "&", "a,b", "a;b", "a=b"),
+    *("folder:", "csv:", "csv:no/such.csv", "folder:~nosuchuser", "nosuch:x", "Shapes", "shapes"),
+    *UNSPEAKABLE,
+)
+# as they stand in YAML
+YAML_VALUES = (
+    *("", "null", "~", "[]", "{}", "[[]]", "{[]: 1}", "{{}: 1}", "{1: 2}", "{null: 1}", "{a: {b: c}}"),
+    *("[1, [2, [3]]]", "[a, b]", "(1, 2)", "1" * 90, "1" * 400, "4294967296", "9223372036854775808"),
+    *("-1", "0", "1.5", "1e999", "1e-400", ".inf", "-.inf", ".nan", "inf", "nan", "0x10", "0x_"),
+    *("007", "1_000", "1:30", "True", "no", "2024-01-01", "2024-13-45", "2024-01-01 10:00:00"),
+    *("!!python/object/apply:os.mkdir [executed]", "!!python/name:os.system", "!!binary aGFsbG8="),
+    *("!!binary x", "!!set {a, b}", "!!omap [a: 1]", "!!int x", "!mine 1", "&a [*a]", "&a x", "*a"),
+    *("- a", "a: b", "[", "{", "]", "'", '"', "|", ">", "|\n  a\n  b", "#", "%", "@", "`", "? a", "="),
+    *(LONG, "[" * 200, "{a: " * 200, "x\n\ty", "<<: x"),
+)
+JSON_VALUES = (
+    *("null", "true", "false", "0", "-1", "1.5", "1e999", "NaN", "Infinity", "-Infinity", "-0.0"),
+    *("4294967296", "9223372036854775808", "1" * 400, "9" * 5000, "101", "[]", "{}", "[[]]"),
+    *('{"a": 1}', "[1, [2, [3]]]", '["x", 0, "y"]', "[" * 100_000, "", "'x'", "x", "//", '"'),
+    *(r'"\ud800"', r'"\udcff.jpg"', r'"a\u0000b"', r'"\u202egnp.jpg"', r'"\u001b[31m"', r'"\q"'),
+)
+KEYS = (
+    *("x", "null", "1", "1.5", "true", "[]", "{}", "[a, b]", "'a.b'", "''", '"a b"', "&a a", "*a"),
+    *("<<", "!!python/name:os.system x", "!!binary aGFsbG8=", "2024-01-01", "caf\xe9", "\U0001f600"),
+    *('"\\0"', '"\\ud800"', '"\\e[31m"', '"\\u202ea"', "default", "__class__", "a" * 3000, "? "),
+)
+STANDS_FOR_A_FILE = ("nothing", "a folder", "a link to nothing", "a link to itself", "/dev/null")
+
+
+class Mutation(NamedTuple):
+    """What was done, in words, and the file's content: bytes, or one of `STANDS_FOR_A_FILE`."""
+
+    what: str
+    content: bytes | str
+
+
+def place(path: Path, content: bytes | str) -> None:
+    """Write a mutated file."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "a folder":
+        path.mkdir()
+    elif content.startswith(("a link", "/")):
+        path.symlink_to({"a link to nothing": "nothing", "a link to itself": path.name}.get(content, content))
+
+
+def mutate(random: Random, original: bytes, syntax: str) -> Mutation:
+    """Change a file.
+
+    Args:
+        random: decides what is done.
+        original: the valid content, in UTF-8.
+        syntax: yaml, json, csv or words (a text of lines with words).
+    """
+    level = random.choices(
+        (_file, _bytes, _encoding, _lines, _values, _keys), (1, 4, 2, 4, 10, 6)
+    )[0]
+    return level(random, original, syntax)
+
+
+def _file(random: Random, original: bytes, syntax: str) -> Mutation:
+    found = random.choice(STANDS_FOR_A_FILE)
+    return Mutation(f"file: {found} in its place", found)
+
+
+def _bytes(random: Random, original: bytes, syntax: str) -> Mutation:
+    at = random.randrange(len(original))
+    end = at + random.randint(1, 8)
+    junk = random.choice((b"\0", b"\xff", b"\x80", b"\xc3", b"\t", b"\r", b"\x1b", b"\n", b":", b'"'))
+    changed = {
+        "flip": original[:at] + bytes([original[at] ^ 1 << random.randrange(8)]) + original[at + 1 :],
+        "delete": original[:at] + original[end:],
+        "insert": original[:at] + random.choice((junk, random.randbytes(4))) + original[at:],
+        "cut off": original[:at],
+        "repeat": original[:at] + original[at:end] * 3 + original[end:],
+        "empty": random.choice((b"", b"\n", b" ", b"\0" * 100)),
+    }
+    how = random.choices(tuple(changed), (4, 3, 4, 2, 2, 1))[0]
+    return Mutation(f"bytes: {how} at {at}", changed[how])
+
+
+def _encoding(random: Random, original: bytes, syntax: str) -> Mutation:
+    text = original.decode()
+    changed = {
+        "byte order mark": b"\xef\xbb\xbf" + original,
+        "UTF-16": text.encode("utf-16"),
+        "UTF-16 without a mark": text.encode("utf-16-be"),
+        "UTF-32": text.encode("utf-32"),
+        "Latin-1": _splice(random, text, "\xe9").encode("latin-1", "replace"),
+        "surrogate": _splice(random, text, "\ud800").encode("utf-8", "surrogatepass"),
+        "Windows line ends": original.replace(b"\n", b"\r\n"),
+        "old Mac line ends": original.replace(b"\n", b"\r"),
+        "line separators": text.replace("\n", "\u2028").encode(),
+    }
+    how = random.choice(tuple(changed))
+    return Mutation(f"encoding: {how}", changed[how])
+
+
+def _lines(random: Random, original: bytes, syntax: str) -> Mutation:
+    lines = original.decode().splitlines()
+    at, other = random.randrange(len(lines)), random.randrange(len(lines))
+    how = random.choice(("drop", "twice", "swap", "indent", "flatten", "tab", "tail", "join", "empty"))
+    line = lines[at]
+    if how == "drop":
+        del lines[at]
+    elif how == "swap":
+        lines[at], lines[other] = lines[other], lines[at]
+    elif how == "join":
+        lines[at : at + 2] = [" ".join(lines[at : at + 2])]
+    else:
+        lines[at : at + 1] = {
+            "twice": [line, line],
+            "indent": [" " * random.randint(1, 5) + line],
+            "flatten": [line.lstrip()],
+            "tab": ["\t" + line.lstrip()],
+            "tail": [line + random.choice((" ", ",", ":", " #", "\\", '"', ";"))],
+            "empty": ["", "", line],
+        }[how]
+    return Mutation(f"lines: {how}, line {at + 1}", ("\n".join(lines) + "\n").encode())
+
+
+def _values(random: Random, original: bytes, syntax: str) -> Mutation:
+    text = original.decode()
+    start, end = random.choice(_spans(text, syntax)[0])
+    choice = {"yaml": YAML_VALUES, "json": JSON_VALUES}.get(syntax, TEXTS)
+    value = random.choice(choice)
+    if syntax in ("yaml", "json") and random.random() < 0.3:
+        value = json.dumps(random.choice(TEXTS))
+    return _replaced("value", text, start, end, value)
+
+
+def _keys(random: Random, original: bytes, syntax: str) -> Mutation:
+    text = original.decode()
+    if syntax in ("yaml", "json") and random.random() < 0.5:
+        return _nesting(random, text, syntax)
+    keys = _spans(text, syntax)[1]
+    start, end = random.choice(keys)
+    other = random.choice(keys)
+    key = text[start:end]
+    nasty = random.choice(KEYS if syntax == "yaml" else TEXTS)
+    near = [_typo(random, key), key.swapcase(), text[slice(*other)]]
+    return _replaced("key", text, start, end, random.choice((*near, nasty)))
+
+
+def _nesting(random: Random, text: str, syntax: str) -> Mutation:
+    """Move a part of a tree to where it does not belong."""
+    tree = yaml.safe_load(text) if syntax == "yaml" else json.loads(text)
+    parts = list(_parts(tree))
+    holder, key = random.choice(parts)
+    value = holder[key]
+    how = random.choice(("drop", "wrap in a list", "wrap in a mapping", "unwrap", "move"))
+    if how == "drop":
+        del holder[key]
+    elif how == "move":  # within what is there, so never into itself
+        other, place = random.choice(parts)
+        holder[key], other[place] = None, json.loads(json.dumps(value, default=str))
+    else:
+        inner = next(iter(value.values() if isinstance(value, dict) else value), None) if (
+            isinstance(value, dict | list)) else None
+        holder[key] = {"wrap in a list": [value], "wrap in a mapping": {str(key): value}, "unwrap": inner}[how]
+    dump: Callable[[Any], str] = yaml.safe_dump if syntax == "yaml" else json.dumps
+    return Mutation(f"nesting: {how}, {key!r}", dump(tree).encode())
+
+
+def _parts(tree: Any) -> Any:
+    """Each (mapping or list, key) of a tree."""
+    if isinstance(tree, dict | list):
+        for key in tree if isinstance(tree, dict) else range(len(tree)):
+            yield tree, key
+            yield from _parts(tree[key])
+
+
+def _spans(text: str, syntax: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Where values and where keys are in a text."""
+    if syntax == "csv":
+        cells = [match.span() for match in re.finditer(r"[^,\n]+", text)]
+        header = text.index("\n")
+        return [span for span in cells if span[0] > header], [s for s in cells if s[1] <= header]
+    if syntax == "words":
+        return (
+            [match.span() for match in re.finditer(r"(?<= ).+|^.+", text, re.MULTILINE)],
+            [match.span() for match in re.finditer(r"^\S+", text, re.MULTILINE)],
+        )
+    values, keys = [], []
+
+    def visit(node: yaml.Node) -> None:
+        values.append((node.start_mark.index, node.end_mark.index))
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                visit(item)
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                keys.append((key.start_mark.index, key.end_mark.index))
+                visit(value)
+
+    visit(yaml.compose(text, Loader=yaml.SafeLoader))
+    return values, keys or values
+
+
+def _replaced(kind: str, text: str, start: int, end: int, value: str) -> Mutation:
+    what = f"{kind}: {text[start:end]!r:.80} becomes {value!r:.80}"
+    changed = text[:start] + value + text[end:]
+    return Mutation(what, changed.encode("utf-8", "surrogatepass"))
+
+
+def _splice(random: Random, text: str, more: str) -> str:
+    at = random.randrange(len(text))
+    return text[:at] + more + text[at:]
+
+
+def _typo(random: Random, word: str) -> str:
+    """A word with a letter lost, doubled, changed or added."""
+    at = random.randrange(len(word) + 1)
+    more = random.choice(("", word[at : at + 1] * 2, "x", "_", ".", " "))
+    return word[:at] + more + word[at + 1 :]
+
+
+def mutate_words(random: Random, words: list[str]) -> tuple[str, list[str], tuple[str, ...]]:
+    """Change a command line.
+
+    Returns:
+        What was done; the new words; and the words by one of which a message must name it.
+    """
+    at, changed = random.randrange(len(words)), list(words)
+    how = random.choices(
+        ("nasty", "typo", "case", "drop", "twice", "swap", "other", "insert"), (10, 4, 1, 2, 1, 2, 2, 1)
+    )[0]
+    nasty = random.choice([text for text in TEXTS if text not in UNSPEAKABLE])
+    if how in ("nasty", "typo", "case", "other"):
+        new = {"nasty": nasty, "typo": _typo(random, words[at]), "case": words[at].swapcase()}
+        changed[at] = new.get(how, random.choice(words))
+    elif how == "drop":
+        del changed[at]
+    elif how == "swap":
+        other = random.randrange(len(words))
+        changed[at], changed[other] = changed[other], changed[at]
+    else:
+        changed.insert(at, words[at] if how == "twice" else nasty)
+    what = f"words: {how}, {at}: {words[at]!r:.80} becomes {changed[at : at + 1]!r:.80}"
+    near = (*words[max(0, at - 1) : at + 2], *changed[max(0, at - 1) : at + 2])
+    if how == "swap":
+        near = (*near, *changed)
+    return what, changed, near
