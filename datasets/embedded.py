@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DatasetBase
 from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
 from datasets.errors import DatasetError
+from datasets.splits import PARTS, read_items
 
 SPLIT_FILE = "split.json"
 # one image: its split, its class label, its pixels (32, 32, 3) in uint8
@@ -104,10 +105,13 @@ def read(folder: Path, version: str) -> dict[str, list[Listed]]:
         content = json.loads((folder / SPLIT_FILE).read_text(encoding="utf-8"))
         found = content["version"]
         splits = {
-            split: [Listed(str(folder / name), int(label), c) for name, label, c in content[split]]
-            for split in ("train", "val", "test")
+            part: [
+                item._replace(impath=str(folder / item.impath))
+                for item in read_items(content[part], part)
+            ]
+            for part in PARTS
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{folder / SPLIT_FILE} is missing or damaged: {fix}") from error
     if found != version:
         raise DatasetError(f"{folder} has version {found}, this code needs {version}: {fix}")

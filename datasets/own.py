@@ -122,7 +122,7 @@ class Folder(Own):
             ]
             for part, classes in found.items()
         }
-        return _finish(path, lists)
+        return _finish(path, path, lists)
 
 
 @DATASET_REGISTRY.register()
@@ -150,13 +150,21 @@ class Csv(Own):
         lists: dict[str, list[Listed]] = {}
         for row, (label, name) in zip(rows, labels, strict=True):
             lists.setdefault(row.part, []).append(Listed(str(Path(row.path)), label, name))
-        return _finish(path.parent, lists)
+        return _finish(path, path.parent, lists)
 
 
 # ---- both
 
 
-def _finish(root: Path, lists: Mapping[str, list[Listed]]) -> Split:
+def _finish(source: Path, root: Path, lists: Mapping[str, list[Listed]]) -> Split:
+    """The split that was found in a file or folder, checked; paths are relative to `root`."""
+    try:
+        return _split(root, lists)
+    except DatasetError as error:
+        raise DatasetError(f"{source}: {error}") from error
+
+
+def _split(root: Path, lists: Mapping[str, list[Listed]]) -> Split:
     """A checked split of the parts that there are; with training images alone, a cut of them."""
     given = [part for part in PARTS if lists.get(part)]
     train, val, test = (lists.get(part, []) for part in PARTS)

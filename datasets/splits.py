@@ -148,11 +148,12 @@ def read_split(path: Path, root: Path) -> Split:
     if not isinstance(content, dict) or sorted(content) != sorted(PARTS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise DatasetError(f"{path}: expected the keys train, val and test, found {found}")
-    train, val, test = (_items(content[part], f"{path}, {part}") for part in PARTS)
+    train, val, test = (read_items(content[part], f"{path}, {part}") for part in PARTS)
     return Split(root, train, val, test)
 
 
-def _items(entries: object, where: str) -> list[Listed]:
+def read_items(entries: object, where: str) -> list[Listed]:
+    """A list of [path, label, class name]. Raises DatasetError if it is none."""
     if not isinstance(entries, list):
         raise DatasetError(f"{where}: expected a list")
     return [_item(entry, f"{where}[{i}]") for i, entry in enumerate(entries)]

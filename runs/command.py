@@ -5,7 +5,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
+
+LINE, LINES = 800, 60  # most characters of a line and lines of a message
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's, with messages that are bounded; so are those of its commands."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(bounded(message))
 
 
 def parser(description: str | None, module: str = "") -> argparse.ArgumentParser:
@@ -15,7 +24,7 @@ def parser(description: str | None, module: str = "") -> argparse.ArgumentParser
         description: the docstring.
         module: what stands behind `python -m`; empty: a file that is called by its name.
     """
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m {module}" if module else None,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -50,8 +59,19 @@ def mistakes_told() -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, expected_errors()):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {bounded(str(error))}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def bounded(text: str) -> str:
+    """A message, which may quote any input: of long lines both ends, of many the first."""
+    lines = [
+        line if len(line) <= LINE else f"{line[: LINE // 2]} ... {line[-LINE // 2 :]}"
+        for line in text.split("\n")
+    ]
+    if len(lines) > LINES:
+        lines[LINES:] = [f"... and {len(lines) - LINES} more lines"]
+    return "\n".join(lines)
 
 
 def run(call: Callable[[], Any], resumes: bool = False) -> None:

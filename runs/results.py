@@ -33,12 +33,12 @@ def read_results(path: Path) -> dict[str, Any] | None:
         return None
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): move it away") from error
+    except (ValueError, RecursionError) as error:  # also of long numbers and deep lists
         raise UserError(
             f"{path} is damaged ({error}): move it away and run the command again"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): move it away") from error
     needed = {"dataset", "trainer", "classes", "shots", "seed", "accuracy", "epoch", "checkpoint"}
     if not isinstance(results, dict) or not needed <= results.keys():
         raise UserError(f"{path} is not the results of a run: move it away")

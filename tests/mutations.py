@@ -265,7 +265,4 @@ def mutate_words(random: Random, words: list[str]) -> tuple[str, list[str], tupl
     else:
         changed.insert(at, words[at] if how == "twice" else nasty)
     what = f"words: {how}, {at}: {words[at]!r:.80} becomes {changed[at : at + 1]!r:.80}"
-    near = (*words[max(0, at - 1) : at + 2], *changed[max(0, at - 1) : at + 2])
-    if how == "swap":
-        near = (*near, *changed)
-    return what, changed, near
+    return what, changed, (*words, *changed)

@@ -27,10 +27,15 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
+from yacs.config import CfgNode
 
 import train
 from runs import run_job
-from runs.config import setup_cfg
+from dassl.config import clean_cfg
+from runs.config import build_parser, setup_cfg
+from runs.folder import describe
+from runs.merging import flatten
 from runs.run import run
 from tests.datasets.conftest import touch
 from tests.mutations import mutate, mutate_words, place
@@ -44,12 +49,13 @@ CONFIGS = REPOSITORY / "configs"
 HANGS = 60  # seconds; the slowest takes about one
 MEMORY = 8 << 30  # bytes beyond what the process has
 LONGEST = 4000  # characters of a message
-KEY = r"[A-Z_]+(\.[A-Z_0-9]+)+"  # of a configuration
+SAME = re.compile(r"(.)\1{40,}")  # shown short
+KEY = r"[A-Z_]+(\.[A-Z_0-9]+)+|SEED|no (dataset|trainer) "  # of a configuration
 
 SHAPES = f"--dataset-config-file {CONFIGS}/datasets/shapes.yaml"
 ZERO_SHOT = f"--trainer ZeroshotCLIP --config-file {CONFIGS}/trainers/ZeroshotCLIP/embedded.yaml"
 MOPD = f"--trainer MoPD --config-file {CONFIGS}/trainers/MoPD/embedded.yaml"
-BUILD = "--root @DATA --seed 1 --output-dir out --no-train"  # of train.py: all but the training
+BUILD = "--root embedded --seed 1 --output-dir out"
 
 DATASET = """DATASET:
   NAME: Shapes
@@ -132,6 +138,27 @@ class Line(NamedTuple):
     commands: tuple[str, ...]
 
 
+def settings() -> CfgNode:
+    """The configuration of a valid run."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return setup_cfg(build_parser().parse_args(f"{BUILD} {MOPD} {SHAPES}".split()))
+
+
+def pairs() -> str:
+    """Every setting of a run as a KEY VALUE pair; those that are not empty, and have no blank."""
+    cfg = settings()
+    clean_cfg(cfg, "MoPD")
+    found = {key: str(value).replace(" ", "") for key, value in flatten(cfg).items()}
+    return " ".join(f"{key} {value}" for key, value in found.items() if value)
+
+
+def tree() -> str:
+    """The same as the text of a file."""
+    cfg = settings()
+    clean_cfg(cfg, "MoPD")
+    return cfg.dump()
+
+
 RESULTS = "results/base2new/shapes/CoOp/embedded/shots_16/seed1/base/results.json"
 KINDS: dict[str, File | Line] = {
     "trainer file": File(
@@ -139,6 +166,11 @@ KINDS: dict[str, File | Line] = {
         ((CONFIGS / "trainers/MoPD/embedded.yaml").read_text(),),
         train.main,
         (f"{BUILD} --trainer MoPD --config-file mine.yaml {SHAPES}",),
+        KEY,
+    ),
+    "all settings": File(
+        *("all.yaml", "yaml", (), train.main),
+        (f"{BUILD} --trainer MoPD --config-file all.yaml {SHAPES}",),
         KEY,
     ),
     "dataset file": File(
@@ -151,13 +183,18 @@ KINDS: dict[str, File | Line] = {
         (f"{BUILD} --trainer MoPD --config-file settings.yaml {SHAPES}",),
         KEY,
     ),
+    "settings of a run": File(
+        *("run/config.yaml", "yaml", (), train.main),
+        (f"{BUILD} {MOPD} {SHAPES} --output-dir run",),
+        "run holds a run",
+    ),
     "pool": File(
         *("pool.yaml", "yaml", (POOL, '- "a photo of a {}."\n- "a sketch of a {}."\n'), pools.main),
         ("check pool.yaml", "show pool.yaml --dataset OxfordPets --classname pug"),
     ),
     "study": File(
         *("study.yaml", "yaml", (STUDY,), study.main),
-        ("status study.yaml --data @DATA --output out",),
+        ("status study.yaml --data embedded --output out",),
     ),
     "split file": File(
         *("data/dtd/split_zhou_DescribableTextures.json", "json", (json.dumps(SPLIT, indent=1),)),
@@ -183,18 +220,19 @@ KINDS: dict[str, File | Line] = {
             f"{BUILD} {ZERO_SHOT} DATASET.NAME csv:data/dtd/images/list.csv DATASET.NUM_SHOTS 1",
         ),
     ),
+    "KEY VALUE pairs": Line(train.main, (f"{BUILD} {MOPD} {SHAPES} {pairs()}",)),
     "tools.protocol": Line(
         protocol.main,
         (
-            "base2new --trainer CoOp --dataset shapes --seed 1 --shots 1 --data @DATA --output out",
-            "xd --trainer MoPD --dataset shapes --seed 1 --targets digits --tag a --data @DATA "
+            "base2new --trainer CoOp --dataset shapes --seed 1 --shots 1 --data embedded --output out",
+            "xd --trainer MoPD --dataset shapes --seed 1 --targets digits --tag a --data embedded "
             "--output out --shots=2 -- OPTIM.LR 0.1 TRAINER.MOPD.GATE uniform",
         ),
     ),
     "tools.study": Line(
         study.main,
         (
-            "status good.yaml --data @DATA --output out",
+            "status good.yaml --data embedded --output out",
             "table good.yaml --output results -- --format csv --runs",
         ),
     ),
@@ -208,7 +246,7 @@ KINDS: dict[str, File | Line] = {
     ),
     "tools.doctor": Line(
         doctor.main,
-        ("csv:data/dtd/images/list.csv --decode 0", "shapes --data @DATA --decode 1"),
+        ("csv:data/dtd/images/list.csv --decode 0", "shapes --data embedded --decode 1"),
     ),
 }  # fmt: skip
 
@@ -275,16 +313,21 @@ def work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     parts = [f"{part}/{wnid}/0.JPEG" for part in ("train", "val") for wnid in CLASSES]
     touch(folder / "data/imagenet/images", parts)
     world(folder / "results")
+    (folder / "embedded").symlink_to(data)
     mopd = (CONFIGS / "trainers/MoPD/embedded.yaml").read_text()
     files = {"good.yaml": STUDY, "good_pool.yaml": POOL, "data/dtd/images/list.csv": TABLE}
-    for name, text in (files | {"settings.yaml": f"PER_DATASET: table.yaml\n{mopd}"}).items():
+    files |= {"settings.yaml": f"PER_DATASET: table.yaml\n{mopd}", "all.yaml": tree()}
+    files |= {"run/config.yaml": yaml.safe_dump(describe(settings()))}
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MOPD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(run_job, "run", build_only)
+    for module in (train, run_job):
+        monkeypatch.setattr(module, "run", build_only)
     Watch.start(tmp_path, data)
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
@@ -296,9 +339,9 @@ def work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def build_only(args: Any) -> dict[str, Any]:
-    """In place of the runs of a protocol: each is built, as with --no-train."""
+    """In place of a run: all but the training and the test, as with --no-train."""
     args.no_train = True
-    if args.model_dir:  # which does not exist, since nothing was trained
+    if args.model_dir and args.eval_only:  # there is none, since nothing was trained
         setup_cfg(args)
     else:
         run(args)
@@ -325,11 +368,13 @@ def call(main: Callable[[list[str]], Any], words: list[str]) -> tuple[int, str]:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except (Exception, Hang):
-        wrong = traceback.format_exc(limit=-12)
+        wrong = traceback.format_exc(limit=-4)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     told = err.buffer.getvalue().decode()
+    if main is doctor.main:  # which writes a report
+        told = told or f"error: {out.buffer.getvalue().decode()}"
     if "Traceback (most recent" in told:
         wrong = told
     if wrong or Watch.found:
@@ -350,11 +395,11 @@ class Trial(NamedTuple):
     names: tuple[str, ...]
 
 
-def trial(kind: str, number: int, data: Path, seed: int = SEED) -> Trial:
+def trial(kind: str, number: int, seed: int = SEED) -> Trial:
     """One mutation; the same for the same kind, seed and number."""
     random = Random(f"{kind} {seed} {number}")
     one = KINDS[kind]
-    words = [word.replace("@DATA", str(data)) for word in random.choice(one.commands).split()]
+    words = random.choice(one.commands).split()
     if isinstance(one, Line):
         what, words, near = mutate_words(random, words)
         return Trial(what, None, words, near)
@@ -363,14 +408,14 @@ def trial(kind: str, number: int, data: Path, seed: int = SEED) -> Trial:
     return Trial(what, content, words, (Path(one.path).name,))
 
 
-def valid(kind: str, data: Path) -> Iterator[Trial]:
+def valid(kind: str) -> Iterator[Trial]:
     """The inputs of a kind as they are."""
     one = KINDS[kind]
     originals: tuple[str | None, ...] = (None,)
     if isinstance(one, File):
         originals = one.originals or (Path(one.path).read_text(),)
     for command, original in product(one.commands, originals):
-        words = command.replace("@DATA", str(data)).split()
+        words = command.split()
         yield Trial("nothing", None if original is None else original.encode(), words, ())
 
 
@@ -419,28 +464,29 @@ def names_it(told: str, names: tuple[str, ...], pattern: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_mutated_input_is_taken_or_refused_in_a_clear_message(
-    kind: str, work: Path, data: Path, tmp_path: Path, capsys
-) -> None:
-    for original in valid(kind, data):
+def test_each_mutated_input_is_taken_or_refused_in_a_clear_message(kind, work, tmp_path, capsys):
+    for original in valid(kind):
         assert check(kind, original)
-    count, failures, taken = max(1, COUNT // len(KINDS)), [], 0
+    count, taken, faults = max(1, COUNT // len(KINDS)), 0, []
     for number in range(count):
-        one = trial(kind, number, data)
+        one = trial(kind, number)
         try:
             taken += check(kind, one)
-        except Fault as error:
-            folder = tmp_path / f"failed-{number}"
-            folder.mkdir()
-            (folder / "words.json").write_text(json.dumps(one.words))
-            if isinstance(one.content, bytes):
-                (folder / Path(KINDS[kind].path).name).write_bytes(one.content)
-            failures.append(
-                f"{kind}, seed {SEED}, number {number}: {one.what}\n{str(error)}\n"
-                f"words: {one.words!r:.2000}\ncontent: {one.content!r:.4000}\nkept in {folder}"
-            )
+        except Fault as fault:
+            place = f"{kind}, seed {SEED}, number {number}"
+            faults.append(f"{place}: {one.what}\n{fault}\n{keep(one, tmp_path / f'{number}')}")
     with capsys.disabled():
-        print(f"{kind}: {taken} taken, {count - taken - len(failures)} refused")
-    if failures:
-        pytest.fail(f"{len(failures)} of {count}\n\n" + "\n\n".join(failures[:20]), pytrace=False)
+        print(f"\n{kind}: {taken} taken, {count - taken - len(faults)} refused", end=" ")
+    if faults:
+        told = SAME.sub(r"\1...\1", "\n\n".join(faults))
+        pytest.fail(f"{len(faults)} of {count}\n\n{told}", pytrace=False)
     assert 0 < taken < count, f"all {'taken' if taken else 'refused'}: the test says nothing"
+
+
+def keep(one: Trial, folder: Path) -> str:
+    """Write a mutated input to a folder; what the report says of it."""
+    folder.mkdir()
+    (folder / "words.json").write_text(json.dumps(one.words))
+    if isinstance(one.content, bytes):
+        (folder / "content").write_bytes(one.content)
+    return f"  words: {one.words}\n  content: {one.content!r:.2000}\n  both in {folder}"

@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 from runs import command
 from trainers.backbones.tokens import fill
-from trainers.errors import MethodError
 from trainers.prompts.pool import POOLS, load_pool, pool_description, pool_sections
 
 
@@ -67,9 +66,9 @@ def main(argv: list[str] | None = None) -> int:
 def _told(call: Callable[..., None], *words: str | None) -> int:
     """Exit code of a call, whose mistake is told."""
     try:
-        call(*words)
-    except MethodError as error:
-        print(f"error: {error}", file=sys.stderr)
+        with command.mistakes_told():
+            call(*words)
+    except SystemExit:
         return 1
     return 0
 

@@ -222,8 +222,10 @@ def test_missing_images_and_a_damaged_split_file_are_refused(root, tmp_path):
         lambda content: content.update(val=None),
         lambda content: content["test"].append(["test/zero/x.png", 0]),
         lambda content: content["train"][0].__setitem__(1, "zero"),
+        lambda content: content["train"][0].__setitem__(1, float("inf")),
+        lambda content: content["train"][0].__setitem__(2, None),
     ],
-    ids=["no train list", "val is null", "an item of two", "a label in words"],
+    ids=["no train list", "val is null", "an item of two", "a label in words", "inf", "no name"],
 )
 def test_a_split_file_of_another_shape_is_refused(root, tmp_path, damage):
     shutil.copytree(root / "digits", tmp_path / "digits")
@@ -235,9 +237,10 @@ def test_a_split_file_of_another_shape_is_refused(root, tmp_path, damage):
         Digits(cfg(tmp_path))
 
 
-def test_a_split_file_that_is_a_list_is_refused(root, tmp_path):
+@pytest.mark.parametrize("text", ["[]", "[" * 200_000], ids=["a list", "deep lists"])
+def test_a_split_file_that_is_a_list_is_refused(root, tmp_path, text):
     shutil.copytree(root / "digits", tmp_path / "digits")
-    (tmp_path / "digits/split.json").write_text("[]")
+    (tmp_path / "digits/split.json").write_text(text)
     with pytest.raises(DatasetError, match="split.json is missing or damaged: delete the folder"):
         Digits(cfg(tmp_path))
 

@@ -281,8 +281,9 @@ TABLES = {
 @pytest.mark.parametrize("mistake", TABLES)
 def test_mistakes_in_a_table(table, tmp_path, mistake):
     lines, expected = TABLES[mistake]
-    message = refusal(Csv, table(*lines))
-    assert expected.format(tmp_path) in message
+    path = table(*lines)
+    message = refusal(Csv, path)
+    assert expected.format(tmp_path) in message and f"Csv: {path}" in message
 
 
 def test_files_that_are_no_tables(tmp_path):

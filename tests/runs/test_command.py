@@ -24,6 +24,22 @@ def test_a_mistake_is_one_line_and_code_1(capsys, error):
     assert stop.value.code == 1 and capsys.readouterr().err == "error: so\n"
 
 
+def test_a_message_that_quotes_much_input_is_cut_short(capsys):
+    @command.mistakes_told()
+    def main():
+        raise UserError("\n".join(["a " + "x" * 10_000 + " z", *(f"line {n}" for n in range(99))]))
+
+    with pytest.raises(SystemExit):
+        main()
+    first, *lines, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: a xxx") and " ... x" in first and first.endswith("xx z")
+    assert len(first) < 1000 and lines[0] == "line 0"
+    assert len(lines) + 1 == command.LINES and last == f"... and {100 - command.LINES} more lines"
+    with pytest.raises(SystemExit) as stop:
+        command.parser("").parse_args(["x" * 10_000])
+    assert stop.value.code == 2 and len(capsys.readouterr().err) < 1000
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt(), SystemExit(3)])
 def test_all_else_goes_on(capsys, error):
     with pytest.raises(type(error)) as raised, command.mistakes_told():

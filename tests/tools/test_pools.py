@@ -45,6 +45,13 @@ def test_check_reads_every_section_and_goes_on_after_a_mistake(capsys, tmp_path,
     )
 
 
+@pytest.mark.parametrize("name", ["x" * 100_000, "x/" * 5000, "\n" * 5000])
+def test_a_name_that_no_file_can_have_is_refused_in_few_words(name, capsys):
+    assert main(["check", name, "paper"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("paper: ok") and err.startswith("error: ") and len(err) < 2000
+
+
 @pytest.mark.parametrize("argv", [[], ["show", "paper"], ["check"], ["nothing"]])
 def test_incomplete_command_shows_the_usage(argv, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -139,7 +139,13 @@ def test_tables_tool_refuses_a_folder_without_results(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"accuracy": 8', "is damaged"), ('{"accuracy": 8}', "is not the results of a run")],
+    [
+        ('{"accuracy": 8', "is damaged"),
+        ('{"accuracy": 8}', "is not the results of a run"),
+        ('{"seed": ' + "9" * 5000, "is damaged (Exceeds the limit"),
+        ("[" * 200_000, "is damaged (maximum recursion depth exceeded"),
+    ],
+    ids=["cut off", "one key", "a number too long", "deep lists"],
 )
 def test_damaged_and_strange_results_are_named(tmp_path, capsys, content, message):
     (tmp_path / "results.json").write_text(content)
