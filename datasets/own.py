@@ -5,6 +5,7 @@ Both become a reader's name and `DATASET.PATH`: DATASET.NAME Folder, DATASET.PAT
 
 import csv
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -300,7 +301,7 @@ def _row(where: str, line: int, columns: list[str], cells: list[str]) -> _Row:
 
 def _check_files(path: Path, rows: Sequence[_Row]) -> None:
     """Refuse files that are not there or listed twice."""
-    missing = [row for row in rows if not (path.parent / row.path).is_file()]
+    missing = [row for row in rows if not os.path.isfile(path.parent / row.path)]
     if missing:
         shown = [f"  line {row.line}: {path.parent / row.path}" for row in missing[:SHOWN]]
         if len(missing) > SHOWN:

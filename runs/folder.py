@@ -309,6 +309,7 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
         found = read_yaml(path)
     except UserError as error:
         raise UserError(f"{path} cannot be read; use another --output-dir ({error})") from None
-    if not isinstance(found, dict):
+    sound = isinstance(found, dict) and all(isinstance(key, str) for key in found)
+    if not sound or type(found.get("SEED", 0)) is not int:
         raise UserError(f"{path} cannot be read; use another --output-dir")
     return found

@@ -33,6 +33,7 @@ def read_results(path: Path) -> dict[str, Any] | None:
         return None
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(results, ensure_ascii=False).encode()  # half characters cannot be shown
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): move it away") from error
     except (ValueError, RecursionError) as error:  # also of long numbers and deep lists

@@ -1,4 +1,4 @@
-"""The lock of a folder."""
+"""What stands in the folder of a run, and its lock."""
 
 import errno
 import fcntl
@@ -7,7 +7,20 @@ import os
 import pytest
 
 from dassl.utils import UserError
-from runs.folder import lock_folder
+from runs.config import default_cfg
+from runs.folder import RunFolder, lock_folder
+
+
+@pytest.mark.parametrize("text", ["- 1", "2024-01-01: 1", "1: 2", "SEED: x", "SEED:", "SEED: [1]"])
+def test_a_folder_whose_settings_no_run_writes_is_refused(tmp_path, text):
+    cfg = default_cfg()
+    cfg.OUTPUT_DIR, cfg.TRAINER.NAME, cfg.DATASET.NAME = str(tmp_path), "CoOp", "Shapes"
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        RunFolder(cfg).check()
+    assert str(error.value) == (
+        f"{tmp_path / 'config.yaml'} cannot be read; use another --output-dir"
+    )
 
 
 def test_a_folder_is_locked_for_others_as_long_as_it_is_worked_in(tmp_path):

@@ -8,6 +8,7 @@ found before CLIP is loaded.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ def find_pool(name: str, folder: Path | None = None, where: str = "") -> Path:
         places.insert(0, POOLS)
     path = Path(name).expanduser()
     tries = [place / f"{path}{suffix}" for place in places for suffix in ("", ".yaml", ".yml")]
-    found = list(dict.fromkeys(file.resolve() for file in tries if file.is_file()))
+    found = list(dict.fromkeys(file.resolve() for file in tries if os.path.isfile(file)))
     if bare and path.suffix and len(found) > 1 and found[0].parent == POOLS:
         raise MethodError(
             f"{where}pool {name!r} may be {shown(found[0])} or {shown(found[1])}. "

@@ -144,8 +144,9 @@ def test_tables_tool_refuses_a_folder_without_results(tmp_path, capsys):
         ('{"accuracy": 8}', "is not the results of a run"),
         ('{"seed": ' + "9" * 5000, "is damaged (Exceeds the limit"),
         ("[" * 200_000, "is damaged (maximum recursion depth exceeded"),
+        (r'{"trainer": "\ud800"}', "is damaged ('utf-8' codec can't encode"),
     ],
-    ids=["cut off", "one key", "a number too long", "deep lists"],
+    ids=["cut off", "one key", "a number too long", "deep lists", "half a character"],
 )
 def test_damaged_and_strange_results_are_named(tmp_path, capsys, content, message):
     (tmp_path / "results.json").write_text(content)

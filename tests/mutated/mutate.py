@@ -15,44 +15,14 @@ from typing import Any, NamedTuple
 
 import yaml
 
-LONG = "x" * 100_000
-# what no shell can pass to a program
-UNSPEAKABLE = ("a\0b", "\ud800")
-# as they stand on a command line, in a table, or in quotes in YAML and JSON
-TEXTS = (
-    *("", " ", "-", "--", "null", "None", "~", "[]", "{}", "{[]: 1}", "()", "[1, [2, [3, [4]]]]"),
-    *("1" * 400, "4294967296", "9223372036854775808", "-1", "0", "1.5", "1e999", "-1e-400"),
-    *("inf", "-inf", "nan", ".inf", "0x10", "1_000", "007", "1:30", "True", "yes", "2024-13-45"),
-    *(LONG, "a" * 300, "[" * 1000, "9" * 5000, "'", '"', "\\", "a\tb", "a\nb", "a\r", "\x07\x1b[31m"),
-    *("\u202egnp.exe", "\u200b", "\u2028", "\U0001f600", "caf\xe9", "cafe\u0301", "\ufeff", "\udcff"),
-    *("~nosuchuser/x", "~", "/dev/null", "/", ".", "..", "../x", "no/such/file", "C:\\x", "a\\b"),
-    *("{", "}", "{}{}", "{class}", "{0.__class__}", "%s", "$HOME", "#", "&", "a,b", "a;b", "a=b"),
-    *("folder:", "csv:", "csv:no/such.csv", "folder:~nosuchuser", "nosuch:x", "Shapes", "shapes"),
-    *UNSPEAKABLE,
+from tests.mutated.values import (
+    JSON_VALUES,
+    KEYS,
+    STANDS_FOR_A_FILE,
+    TEXTS,
+    UNSPEAKABLE,
+    YAML_VALUES,
 )
-# as they stand in YAML
-YAML_VALUES = (
-    *("", "null", "~", "[]", "{}", "[[]]", "{[]: 1}", "{{}: 1}", "{1: 2}", "{null: 1}", "{a: {b: c}}"),
-    *("[1, [2, [3]]]", "[a, b]", "(1, 2)", "1" * 90, "1" * 400, "4294967296", "9223372036854775808"),
-    *("-1", "0", "1.5", "1e999", "1e-400", ".inf", "-.inf", ".nan", "inf", "nan", "0x10", "0x_"),
-    *("007", "1_000", "1:30", "True", "no", "2024-01-01", "2024-13-45", "2024-01-01 10:00:00"),
-    *("!!python/object/apply:os.mkdir [executed]", "!!python/name:os.system", "!!binary aGFsbG8="),
-    *("!!binary x", "!!set {a, b}", "!!omap [a: 1]", "!!int x", "!mine 1", "&a [*a]", "&a x", "*a"),
-    *("- a", "a: b", "[", "{", "]", "'", '"', "|", ">", "|\n  a\n  b", "#", "%", "@", "`", "? a", "="),
-    *(LONG, "[" * 200, "{a: " * 200, "x\n\ty", "<<: x"),
-)
-JSON_VALUES = (
-    *("null", "true", "false", "0", "-1", "1.5", "1e999", "NaN", "Infinity", "-Infinity", "-0.0"),
-    *("4294967296", "9223372036854775808", "1" * 400, "9" * 5000, "101", "[]", "{}", "[[]]"),
-    *('{"a": 1}', "[1, [2, [3]]]", '["x", 0, "y"]', "[" * 100_000, "", "'x'", "x", "//", '"'),
-    *(r'"\ud800"', r'"\udcff.jpg"', r'"a\u0000b"', r'"\u202egnp.jpg"', r'"\u001b[31m"', r'"\q"'),
-)
-KEYS = (
-    *("x", "null", "1", "1.5", "true", "[]", "{}", "[a, b]", "'a.b'", "''", '"a b"', "&a a", "*a"),
-    *("<<", "!!python/name:os.system x", "!!binary aGFsbG8=", "2024-01-01", "caf\xe9", "\U0001f600"),
-    *('"\\0"', '"\\ud800"', '"\\e[31m"', '"\\u202ea"', "default", "__class__", "a" * 3000, "? "),
-)
-STANDS_FOR_A_FILE = ("nothing", "a folder", "a link to nothing", "a link to itself", "/dev/null")
 
 
 class Mutation(NamedTuple):
@@ -69,7 +39,9 @@ def place(path: Path, content: bytes | str) -> None:
     elif content == "a folder":
         path.mkdir()
     elif content.startswith(("a link", "/")):
-        path.symlink_to({"a link to nothing": "nothing", "a link to itself": path.name}.get(content, content))
+        path.symlink_to(
+            {"a link to nothing": "nothing", "a link to itself": path.name}.get(content, content)
+        )
 
 
 def mutate(random: Random, original: bytes, syntax: str) -> Mutation:
@@ -80,9 +52,9 @@ def mutate(random: Random, original: bytes, syntax: str) -> Mutation:
         original: the valid content, in UTF-8.
         syntax: yaml, json, csv or words (a text of lines with words).
     """
-    level = random.choices(
-        (_file, _bytes, _encoding, _lines, _values, _keys), (1, 4, 2, 4, 10, 6)
-    )[0]
+    level = random.choices((_file, _bytes, _encoding, _lines, _values, _keys), (1, 4, 2, 4, 10, 6))[
+        0
+    ]
     return level(random, original, syntax)
 
 
@@ -94,9 +66,13 @@ def _file(random: Random, original: bytes, syntax: str) -> Mutation:
 def _bytes(random: Random, original: bytes, syntax: str) -> Mutation:
     at = random.randrange(len(original))
     end = at + random.randint(1, 8)
-    junk = random.choice((b"\0", b"\xff", b"\x80", b"\xc3", b"\t", b"\r", b"\x1b", b"\n", b":", b'"'))
+    junk = random.choice(
+        (b"\0", b"\xff", b"\x80", b"\xc3", b"\t", b"\r", b"\x1b", b"\n", b":", b'"')
+    )
     changed = {
-        "flip": original[:at] + bytes([original[at] ^ 1 << random.randrange(8)]) + original[at + 1 :],
+        "flip": original[:at]
+        + bytes([original[at] ^ 1 << random.randrange(8)])
+        + original[at + 1 :],
         "delete": original[:at] + original[end:],
         "insert": original[:at] + random.choice((junk, random.randbytes(4))) + original[at:],
         "cut off": original[:at],
@@ -127,7 +103,9 @@ def _encoding(random: Random, original: bytes, syntax: str) -> Mutation:
 def _lines(random: Random, original: bytes, syntax: str) -> Mutation:
     lines = original.decode().splitlines()
     at, other = random.randrange(len(lines)), random.randrange(len(lines))
-    how = random.choice(("drop", "twice", "swap", "indent", "flatten", "tab", "tail", "join", "empty"))
+    how = random.choice(
+        ("drop", "twice", "swap", "indent", "flatten", "tab", "tail", "join", "empty")
+    )
     line = lines[at]
     if how == "drop":
         del lines[at]
@@ -149,12 +127,16 @@ def _lines(random: Random, original: bytes, syntax: str) -> Mutation:
 
 def _values(random: Random, original: bytes, syntax: str) -> Mutation:
     text = original.decode()
-    start, end = random.choice(_spans(text, syntax)[0])
+    spans = _spans(text, syntax)[0]
+    start, end = random.choice(spans)
     choice = {"yaml": YAML_VALUES, "json": JSON_VALUES}.get(syntax, TEXTS)
     value = random.choice(choice)
     if syntax in ("yaml", "json") and random.random() < 0.3:
         value = json.dumps(random.choice(TEXTS))
-    return _replaced("value", text, start, end, value)
+    here = [(start, end)]
+    if random.random() < 0.4:  # wherever it is, as the name of a class
+        here = sorted({span for span in spans if text[slice(*span)] == text[start:end]})
+    return _replaced("value", text, here, value)
 
 
 def _keys(random: Random, original: bytes, syntax: str) -> Mutation:
@@ -167,7 +149,7 @@ def _keys(random: Random, original: bytes, syntax: str) -> Mutation:
     key = text[start:end]
     nasty = random.choice(KEYS if syntax == "yaml" else TEXTS)
     near = [_typo(random, key), key.swapcase(), text[slice(*other)]]
-    return _replaced("key", text, start, end, random.choice((*near, nasty)))
+    return _replaced("key", text, [(start, end)], random.choice((*near, nasty)))
 
 
 def _nesting(random: Random, text: str, syntax: str) -> Mutation:
@@ -183,9 +165,16 @@ def _nesting(random: Random, text: str, syntax: str) -> Mutation:
         other, place = random.choice(parts)
         holder[key], other[place] = None, json.loads(json.dumps(value, default=str))
     else:
-        inner = next(iter(value.values() if isinstance(value, dict) else value), None) if (
-            isinstance(value, dict | list)) else None
-        holder[key] = {"wrap in a list": [value], "wrap in a mapping": {str(key): value}, "unwrap": inner}[how]
+        inner = (
+            next(iter(value.values() if isinstance(value, dict) else value), None)
+            if (isinstance(value, dict | list))
+            else None
+        )
+        holder[key] = {
+            "wrap in a list": [value],
+            "wrap in a mapping": {str(key): value},
+            "unwrap": inner,
+        }[how]
     dump: Callable[[Any], str] = yaml.safe_dump if syntax == "yaml" else json.dumps
     return Mutation(f"nesting: {how}, {key!r}", dump(tree).encode())
 
@@ -225,9 +214,13 @@ def _spans(text: str, syntax: str) -> tuple[list[tuple[int, int]], list[tuple[in
     return values, keys or values
 
 
-def _replaced(kind: str, text: str, start: int, end: int, value: str) -> Mutation:
-    what = f"{kind}: {text[start:end]!r:.80} becomes {value!r:.80}"
-    changed = text[:start] + value + text[end:]
+def _replaced(kind: str, text: str, spans: list[tuple[int, int]], value: str) -> Mutation:
+    old, parts, last = text[slice(*spans[0])], [], 0
+    for start, end in spans:
+        parts += [text[last:start], value]
+        last = end
+    changed = "".join([*parts, text[last:]])
+    what = f"{kind}: {old!r:.80} becomes {value!r:.80}, {len(spans)} times"
     return Mutation(what, changed.encode("utf-8", "surrogatepass"))
 
 
@@ -251,7 +244,8 @@ def mutate_words(random: Random, words: list[str]) -> tuple[str, list[str], tupl
     """
     at, changed = random.randrange(len(words)), list(words)
     how = random.choices(
-        ("nasty", "typo", "case", "drop", "twice", "swap", "other", "insert"), (10, 4, 1, 2, 1, 2, 2, 1)
+        ("nasty", "typo", "case", "drop", "twice", "swap", "other", "insert"),
+        (10, 4, 1, 2, 1, 2, 2, 1),
     )[0]
     nasty = random.choice([text for text in TEXTS if text not in UNSPEAKABLE])
     if how in ("nasty", "typo", "case", "other"):
