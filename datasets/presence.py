@@ -84,8 +84,8 @@ class _Folders:
     def near(self, path: str) -> str | None:
         """A file or folder that differs from a missing one in case or Unicode form only."""
         folder, name = posixpath.split(path)
-        if folder and not self.entries(folder):
-            return self.near(folder)
+        while folder and not self.entries(folder):
+            folder, name = posixpath.split(folder)
         same = [n for n in self.entries(folder) if _fold(n) == _fold(name) and n != name]
         return posixpath.join(folder, same[0]) if same else None
 
@@ -108,7 +108,7 @@ def _report(missing: list[tuple[str, str]], total: int, root: Path, folders: _Fo
         lines.append(f"{root}/{near} is there, spelled in another way: rename it as listed")
     top = first.split("/")[0]
     for outer, inner in ((root, root / root.name), (root / top, root / top / top)):
-        if inner.is_dir():
+        if os.path.isdir(inner):  # also of a name that no folder can have
             lines.append(f"{inner} is there, one level too deep: move its content to {outer}")
             break
     return "\n".join(lines)

@@ -1,6 +1,8 @@
 """results.json: the only mark that an evaluation is done, and all that tables are made of."""
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +112,8 @@ def writing(path: Path, other: str = "another --output-dir (OUTPUT)") -> Iterato
         UserError: the folder cannot be made, or the file not be written.
     """
     try:
+        if os.path.isdir(path):  # before anything is written beside it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:

@@ -54,7 +54,7 @@ from tests.mutated.kinds import (
 from tests.mutated.mutate import mutate, mutate_words, place
 from tests.tools.results.results_tree import world
 
-COUNT = int(os.environ.get("MUTATIONS", "300"))
+COUNT = int(os.environ.get("MUTATIONS", "360"))
 SEED = int(os.environ.get("MUTATION_SEED", "1"))
 MEMORY = 16 << 30  # bytes; a mutated size must not take the machine down
 LONGEST = 4000  # characters of a message

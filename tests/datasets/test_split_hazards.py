@@ -84,6 +84,14 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["x" * 3000, "x/" * 3000 + "x.jpg"], ids=["long", "deep"])
+def test_a_path_that_no_file_can_have_is_a_missing_image(textures, path):
+    edit(lambda s: s["train"][0].__setitem__(0, path))(textures)
+    assert f"1 of 27 images are missing (1 train):\n  {textures.images}/{path}" in (
+        textures.refusal()
+    )
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_in_a_split_file(tree, mistake):
     change, expected = MISTAKES[mistake]

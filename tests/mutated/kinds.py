@@ -20,7 +20,7 @@ from tools import doctor, pools, protocol, study, tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
-KEY = r"[A-Z_]+(\.[A-Z_0-9]+)+|SEED|no (dataset|trainer) "  # of a configuration
+KEY = r"[A-Z_]+(\.[A-Z_0-9]+)+|SEED|no (dataset|trainer|pool) |Csv: |Folder: "  # of a configuration
 
 SHAPES = f"--dataset-config-file {CONFIGS}/datasets/shapes.yaml"
 ZERO_SHOT = f"--trainer ZeroshotCLIP --config-file {CONFIGS}/trainers/ZeroshotCLIP/embedded.yaml"

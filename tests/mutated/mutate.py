@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -52,9 +53,8 @@ def mutate(random: Random, original: bytes, syntax: str) -> Mutation:
         original: the valid content, in UTF-8.
         syntax: yaml, json, csv or words (a text of lines with words).
     """
-    level = random.choices((_file, _bytes, _encoding, _lines, _values, _keys), (1, 4, 2, 4, 10, 6))[
-        0
-    ]
+    levels = (_file, _bytes, _encoding, _lines, _values, _keys, _spelling)
+    (level,) = random.choices(levels, (1, 4, 2, 4, 10, 6, 4))
     return level(random, original, syntax)
 
 
@@ -123,6 +123,25 @@ def _lines(random: Random, original: bytes, syntax: str) -> Mutation:
             "empty": ["", "", line],
         }[how]
     return Mutation(f"lines: {how}, line {at + 1}", ("\n".join(lines) + "\n").encode())
+
+
+def _spelling(random: Random, original: bytes, syntax: str) -> Mutation:
+    """What means the same, mostly."""
+    text = original.decode()
+    changed = {
+        "blank lines": text.replace("\n", "\n\n", random.randint(1, 3)),
+        "blanks at the end": text + "  \n \n",
+        "no last line end": text.rstrip("\n"),
+        "Windows line ends": text.replace("\n", "\r\n"),
+        "byte order mark": "\ufeff" + text,
+    }
+    if syntax == "yaml":
+        changed |= {"comment": f"# caf\xe9: {{\n{text}#", "document": f"---\n{text}...\n"}
+        changed["dumped"] = yaml.safe_dump(yaml.safe_load(text), default_flow_style=True)
+    if syntax == "json":
+        changed["dumped"] = json.dumps(json.loads(text), sort_keys=True)
+    how = random.choice(tuple(changed))
+    return Mutation(f"spelling: {how}", changed[how].encode())
 
 
 def _values(random: Random, original: bytes, syntax: str) -> Mutation:
@@ -242,21 +261,29 @@ def mutate_words(random: Random, words: list[str]) -> tuple[str, list[str], tupl
     Returns:
         What was done; the new words; and the words by one of which a message must name it.
     """
-    at, changed = random.randrange(len(words)), list(words)
-    how = random.choices(
-        ("nasty", "typo", "case", "drop", "twice", "swap", "other", "insert"),
-        (10, 4, 1, 2, 1, 2, 2, 1),
-    )[0]
+    at, other = random.randrange(len(words)), random.randrange(len(words))
+    # flags with a value
+    flags = [i for i, pair in enumerate(pairwise(words)) if [w[:2] == "--" for w in pair] == [1, 0]]
+    flag = random.choice([i for i in flags if words[i] != "--"] or [at])
     nasty = random.choice([text for text in TEXTS if text not in UNSPEAKABLE])
-    if how in ("nasty", "typo", "case", "other"):
-        new = {"nasty": nasty, "typo": _typo(random, words[at]), "case": words[at].swapcase()}
-        changed[at] = new.get(how, random.choice(words))
-    elif how == "drop":
-        del changed[at]
-    elif how == "swap":
-        other = random.randrange(len(words))
-        changed[at], changed[other] = changed[other], changed[at]
-    else:
-        changed.insert(at, words[at] if how == "twice" else nasty)
-    what = f"words: {how}, {at}: {words[at]!r:.80} becomes {changed[at : at + 1]!r:.80}"
-    return what, changed, (*words, *changed)
+    swapped = list(words)
+    swapped[at], swapped[other] = words[other], words[at]
+    changed = {
+        "nasty": _with(words, at, 1, nasty),
+        "typo": _with(words, at, 1, _typo(random, words[at])),
+        "case": _with(words, at, 1, words[at].swapcase()),
+        "other": _with(words, at, 1, words[other]),
+        "drop": _with(words, at, 1),
+        "insert": _with(words, at, 0, nasty),
+        "twice": _with(words, at, 0, words[at]),
+        "swap": swapped,
+        "pair twice": _with(words, flag, 0, *words[flag : flag + 2]),
+        "--flag=value": _with(words, flag, 2, "=".join(words[flag : flag + 2])),
+    }
+    (how,) = random.choices(tuple(changed), (10, 4, 1, 2, 2, 1, 1, 2, 3, 3))
+    return f"words: {how}", changed[how], (*words, *changed[how])
+
+
+def _with(words: list[str], at: int, count: int, *new: str) -> list[str]:
+    """Words with others in place of some."""
+    return [*words[:at], *new, *words[at + count :]]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runs.results import find_results
+from dassl.utils import UserError
+from runs.results import find_results, write_atomically
 from tests.tools.results import calls
 from tests.tools.results.calls import csv_rows, shown
 from tests.tools.results.results_tree import transfer, world, write_base2new, write_result
@@ -82,6 +83,12 @@ def test_out_writes_the_file_and_prints_nothing(tmp_path, capsys):
         message = refused(capsys, tmp_path, "--out", tmp_path / out)
         advice = "choose another file for --out"
         assert message == f"cannot write {tmp_path / out}: {reason}; {advice}"
+
+
+def test_nothing_is_written_beside_a_folder_that_is_named_as_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("runs.results.atomic_open", lambda *_: pytest.fail("writes"))
+    with pytest.raises(UserError, match="Is a directory"):
+        write_atomically(tmp_path, "text")
 
 
 @pytest.mark.parametrize(
