@@ -4,6 +4,7 @@ The order and the random numbers are those of the CoOp codebase, so that the sho
 train shots of all classes first, then val shots from the same stream; base/new comes last.
 """
 
+import os
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ class Listed(NamedTuple):
 
 def data_root(cfg: CfgNode) -> Path:
     """The folder of all datasets, `DATASET.ROOT`, absolute."""
-    return Path(cfg.DATASET.ROOT or ".").expanduser().resolve()
+    return Path(os.path.expanduser(cfg.DATASET.ROOT or ".")).resolve()
 
 
 def few_shot_lists(

@@ -111,7 +111,7 @@ def read(folder: Path, version: str) -> dict[str, list[Listed]]:
             ]
             for part in PARTS
         }
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DatasetError(f"{folder / SPLIT_FILE} is missing or damaged: {fix}") from error
     if found != version:
         raise DatasetError(f"{folder} has version {found}, this code needs {version}: {fix}")

@@ -1,8 +1,12 @@
 """Looking at folders and list files: one listing of each folder, never one call per image."""
 
+import codecs
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
+from typing import Any
 
 from datasets.errors import DatasetError
 
@@ -39,20 +43,82 @@ def is_image(name: str) -> bool:
     return _visible(name) and name.lower().endswith(IMAGE_SUFFIXES)
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without a byte order mark; line ends as they are.
+
+    Raises:
+        DatasetError: no such file, or another encoding: the line, and how to convert the file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"cannot read {path} ({error.strerror})") from error
+    try:
+        text = content.decode("utf-8-sig")
+        at = text.find("\0")  # UTF-16 without a mark, as far as it is ASCII
+        line, guess = text.count("\n", 0, max(at, 0)) + 1, "UTF-16LE"
+    except UnicodeDecodeError as error:
+        at, line = error.start, content.count(b"\n", 0, error.start) + 1
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        guess = "UTF-16" if marked else "LATIN1"
+    if at >= 0:
+        file = quote(str(path))
+        raise DatasetError(
+            f"{path}, line {line}: not text in UTF-8. Convert the file, from {guess} as it seems: "
+            f"iconv -f {guess} -t UTF-8 {file} > new && mv new {file}"
+        )
+    return text
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file, see `read_text`.
+
+    Raises:
+        DatasetError: as `read_text`, or it is not valid JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is not valid JSON: {error}; get the file again") from error
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """Lines of a text file with their numbers, stripped, without the blank ones.
 
     Raises:
-        DatasetError: no such file, or it is not text in UTF-8.
+        DatasetError: as `read_text`.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"cannot read {path} ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not text in UTF-8: {error}") from error
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     numbered = enumerate(text.split("\n"), start=1)
     return [(number, line.strip()) for number, line in numbered if line.strip()]
+
+
+def can_be_written(text: str) -> bool:
+    """Whether UTF-8 has all characters of a text: not the lone halves that JSON can name, and not
+    the bytes of a file's name that is in another encoding."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_file_name(path: str) -> bool:
+    """Whether the system can have a file with this path: its encoding has all characters."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def path_problem(text: str) -> str:
+    """Why a text that a user gives cannot be the path of a file or folder; "" if it can."""
+    if "\0" in text:
+        return "a path has no NUL characters"
+    if not is_file_name(text):
+        return "no file or folder can have this name here"
+    home, _, _ = os.path.expanduser(text).partition("/")
+    if home.startswith("~"):
+        return f"there is no home folder {home}: write the whole path"
+    return ""
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

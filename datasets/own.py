@@ -5,6 +5,7 @@ Both become a reader's name and `DATASET.PATH`: DATASET.NAME Folder, DATASET.PAT
 
 import csv
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,15 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 from datasets.common import Listed
 from datasets.errors import DatasetError
-from datasets.files import SHOWN, images, is_image, some, subfolders
+from datasets.files import (
+    SHOWN,
+    images,
+    is_image,
+    path_problem,
+    read_text,
+    some,
+    subfolders,
+)
 from datasets.reader import run_lists
 from datasets.splits import PARTS, Split, check_labels, cut_classes, cut_generator
 
@@ -30,7 +39,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     """Reader and absolute path of `folder:PATH` or `csv:PATH`; None for any other dataset name.
 
     Raises:
-        DatasetError: an unknown prefix, or no path.
+        DatasetError: an unknown prefix, or no path, or one that cannot be.
     """
     prefix, colon, path = name.partition(":")
     if not colon:
@@ -41,7 +50,9 @@ def split_name(name: str) -> tuple[str, str] | None:
         )
     if not path.strip():
         raise DatasetError(f'"{name}" has no path: expected {prefix}:PATH')
-    return READERS[prefix], str(Path(path).expanduser().absolute())
+    if problem := path_problem(path):
+        raise DatasetError(f'"{name}": {problem}')
+    return READERS[prefix], str(Path(os.path.expanduser(path)).absolute())
 
 
 def run_name(name: str) -> str:
@@ -56,7 +67,7 @@ def run_name(name: str) -> str:
         return name
     path = Path(found[1])
     word = re.sub(r"[^A-Za-z0-9]+", "_", path.stem).strip("_")[:40] or "data"
-    code = hashlib.sha256(":".join(found).encode()).hexdigest()[:8]
+    code = hashlib.sha256(":".join(found).encode(errors="surrogateescape")).hexdigest()[:8]
     return f"{name.partition(':')[0]}-{word}-{code}"
 
 
@@ -84,7 +95,9 @@ class Own(DatasetBase):
         try:
             if not path:
                 raise DatasetError("DATASET.PATH is empty: it tells where the data is")
-            return cls.lists(Path(path).expanduser().absolute())
+            if problem := path_problem(path):
+                raise DatasetError(f"DATASET.PATH is {path!r}: {problem}")
+            return cls.lists(Path(os.path.expanduser(path)).absolute())
         except DatasetError as error:
             raise DatasetError(f"{cls.__name__}: {error}\nExpected: {cls.layout}") from error
 
@@ -250,20 +263,16 @@ class _Row(NamedTuple):
 
 def _read_rows(path: Path) -> Iterator[_Row]:
     """Rows of a table that is separated by commas, semicolons or tabs."""
+    lines = io.StringIO(read_text(path), newline="")
+    header = lines.readline()
+    lines.seek(0)
+    reader = csv.reader(lines, delimiter=max(",;\t", key=header.count), strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
-            columns = [column.strip() for column in next(reader, [])]
-            _check_columns(path, columns)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield _row(f"{path}, line {reader.line_num}", reader.line_num, columns, cells)
-    except OSError as error:
-        raise DatasetError(f"cannot read {path} ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not text in UTF-8: {error}") from error
+        columns = [column.strip() for column in next(reader, [])]
+        _check_columns(path, columns)
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield _row(f"{path}, line {reader.line_num}", reader.line_num, columns, cells)
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}") from error
 

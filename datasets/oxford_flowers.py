@@ -1,6 +1,5 @@
 """Oxford Flowers (Nilsback and Zisserman 2008), in CoOp's own split."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.common import Listed
 from datasets.errors import DatasetError
+from datasets.files import read_json
 from datasets.matlab import read_mat
 from datasets.reader import SplitReader
 from datasets.splits import cut_classes, cut_generator
@@ -48,12 +48,7 @@ class OxfordFlowers(SplitReader):
 
 def _read_names(path: Path) -> dict[int, str]:
     """Names by label from 1, of a file such as `{"21": "fire lily", ...}`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DatasetError(f"cannot read {path} ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not valid JSON: {error}") from error
+    content = read_json(path)
     pairs = content if isinstance(content, dict) else {"": ""}
     names = {
         int(number): name

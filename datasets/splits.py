@@ -5,7 +5,6 @@ is known. The generator of a cut is its own: it shares nothing with the draw of 
 """
 
 import hashlib
-import json
 import posixpath
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,14 @@ from pathlib import Path
 
 from datasets.common import Listed, by_label
 from datasets.errors import DatasetError
-from datasets.files import images, some, subfolders
+from datasets.files import (
+    can_be_written,
+    images,
+    is_file_name,
+    read_json,
+    some,
+    subfolders,
+)
 
 CUT_SEED = 1
 TRAIN_SHARE, VAL_SHARE = 0.5, 0.2  # of all images of a class; the rest is for testing
@@ -45,7 +51,7 @@ class Split:
 def digest(items: Iterable[Listed]) -> str:
     """SHA-256 over path, tab, label, line feed of each item in order."""
     lines = (f"{item.impath}\t{item.label}\n" for item in items)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 # ---- cutting
@@ -136,15 +142,11 @@ def read_split(path: Path, root: Path) -> Split:
     """
     try:
         size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise DatasetError(f"{path} has {size:,} bytes, no split file is that large")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DatasetError(f"cannot read {path} ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{path} is not valid JSON: {error}; get the file again") from error
+    if size > MOST_BYTES:
+        raise DatasetError(f"{path} has {size:,} bytes, no split file is that large")
+    content = read_json(path)
     if not isinstance(content, dict) or sorted(content) != sorted(PARTS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise DatasetError(f"{path}: expected the keys train, val and test, found {found}")
@@ -180,7 +182,7 @@ def check_split(split: Split) -> None:
 
     Raises:
         DatasetError: a path leaves the image folder or is listed twice; labels are not 0..C-1; a
-            label has two names; a class is missing from a list.
+            label has two names; a class is missing from a list; a name is no text.
     """
     for part, items in split.parts():
         for i, item in enumerate(items):
@@ -188,6 +190,10 @@ def check_split(split: Split) -> None:
                 raise DatasetError(
                     f"{part}[{i}] is {item.impath!r}: expected a path below {split.root}, "
                     'with "/" and without ".."'
+                )
+            if not is_file_name(item.impath):
+                raise DatasetError(
+                    f"{part}[{i}] is {item.impath!a}: no file can have this name on this system"
                 )
     _check_once(split)
     check_labels(split)
@@ -205,6 +211,11 @@ def check_labels(split: Split, needed: Sequence[str] = PARTS) -> None:
                 )
     if not names:
         raise DatasetError("the lists are empty")
+    unwritable = [ascii(name) for name in names.values() if not can_be_written(name)]
+    if unwritable:
+        raise DatasetError(
+            f"class names with characters that are no text: {some(unwritable)}. Write them in UTF-8"
+        )
     unused = (str(label) for label in range(max(names)) if label not in names)
     gaps = list(islice(unused, 6))  # a label may be absurdly large
     if gaps:

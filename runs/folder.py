@@ -242,12 +242,11 @@ class RunFolder:
         if self.evaluate_only or not path.is_file():
             return 0.0
         seconds = 0.0
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError:  # torn by a kill; the engine drops it on resume
-                continue
-            seconds += record.get("seconds", 0.0)
+                seconds += json.loads(line).get("seconds", 0.0)
+            except (ValueError, TypeError, AttributeError, RecursionError):
+                continue  # torn by a kill; the engine drops it on resume
         return seconds
 
 

@@ -34,7 +34,7 @@ def read_results(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(path.read_text(encoding="utf-8-sig"))
         json.dumps(results, ensure_ascii=False).encode()  # half characters cannot be shown
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): move it away") from error

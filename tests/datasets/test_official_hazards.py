@@ -89,7 +89,10 @@ def test_a_list_file_that_is_no_text(tmp_path):
     touch(tmp_path / "oxford_pets/annotations", ["trainval.txt"])
     path = tmp_path / "oxford_pets/annotations/trainval.txt"
     path.write_bytes(b"\xff\xfeA\0")
-    assert f"{path} is not text in UTF-8" in derived(tmp_path, "OxfordPets")
+    assert (
+        f"{path}, line 1: not text in UTF-8. Convert the file, from UTF-16 as it seems: "
+        in derived(tmp_path, "OxfordPets")
+    )
 
 
 def test_mistakes_in_the_annotations_of_cars(tmp_path):

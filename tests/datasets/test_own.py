@@ -290,7 +290,8 @@ def test_files_that_are_no_tables(tmp_path):
     assert f"there is no file {tmp_path / 'no.csv'}" in refusal(Csv, tmp_path / "no.csv")
     assert f"there is no file {tmp_path}" in refusal(Csv, tmp_path)
     (tmp_path / "x.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
-    assert "is not text in UTF-8" in refusal(Csv, tmp_path / "x.csv")
+    told = "x.csv, line 2: not text in UTF-8. Convert the file, from "
+    assert told in refusal(Csv, tmp_path / "x.csv")
     (tmp_path / "x.csv").write_bytes(b"path,label\na\0b.jpg,a\nc.jpg,b\n")
     assert "x.csv" in refusal(Csv, tmp_path / "x.csv")
 

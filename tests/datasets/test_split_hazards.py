@@ -26,7 +26,7 @@ def edit(change: Callable[[dict], object]) -> Callable[[Tree], None]:
 
 MISTAKES = {
     "no JSON": (lambda t: t.file.write_text("{"), "is not valid JSON: "),
-    "no UTF-8": (lambda t: t.file.write_bytes(b"\xff\xfe{}"), "is not valid JSON: "),
+    "no UTF-8": (lambda t: t.file.write_bytes(b"\xff\xfe{}"), "line 1: not text in UTF-8. "),
     "deep nesting": (lambda t: t.file.write_text("[" * 200_000), "is not valid JSON: "),
     "a list": (lambda t: t.file.write_text("[]"), "the keys train, val and test, found list"),
     "a key is missing": (edit(lambda s: s.pop("val")), "found ['test', 'train']"),

@@ -3,7 +3,6 @@
 Looks only; what completes a part is in `tools.data.completion`.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from itertools import count
@@ -12,7 +11,7 @@ from shlex import quote
 
 from datasets.counts import is_published
 from datasets.errors import DatasetError
-from datasets.files import is_image
+from datasets.files import is_image, read_json
 from datasets.imagenet import read_classnames
 from datasets.splits import read_split
 from tools.data.download import DamagedError, check_digest
@@ -195,11 +194,9 @@ class Place:
                 if len(wnids) != 1000 or wnids != sorted(wnids):
                     return f"{path} has {len(wnids)} classes, expected 1000, sorted by wnid"
             elif path.name == "cat_to_name.json":
-                json.loads(path.read_text(encoding="utf-8-sig"))
+                read_json(path)
         except (DatasetError, DamagedError) as error:
             return str(error)
-        except (ValueError, RecursionError) as error:
-            return f"{path} is not valid JSON: {error}"
         except OSError as error:
             return f"cannot read {path} ({error.strerror})"
         return ""

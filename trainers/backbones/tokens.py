@@ -27,8 +27,17 @@ def _tokenizer() -> Any:
 
 
 def encode(text: str) -> list[int]:
-    """Token ids of a text, without start and end token."""
-    return _tokenizer().encode(text)
+    """Token ids of a text, without start and end token.
+
+    Raises:
+        MethodError: the text has characters that UTF-8 has not.
+    """
+    try:
+        return _tokenizer().encode(text)
+    except UnicodeEncodeError:
+        raise MethodError(
+            f"{text!a} has characters that are no text: write the prompt in UTF-8"
+        ) from None
 
 
 def start_token() -> int:

@@ -1,6 +1,7 @@
 """Files of weights: found by name or path, told apart by content, read without running them."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,7 @@ def find_weights(name: str) -> Path:
     if _is_known(name):
         from clip.clip import _download  # `clip` loads torchvision, which is slow
 
-        folder, url = CACHE.expanduser(), _known()[name]
+        folder, url = Path(os.path.expanduser(CACHE)), _known()[name]
         try:
             return Path(_download(url, str(folder)))
         except (OSError, RuntimeError) as error:
@@ -39,7 +40,7 @@ def find_weights(name: str) -> Path:
                 f"on a machine with a connection and put the file into {folder}"
             ) from error
     for base in (Path(), REPOSITORY):
-        path = base / Path(name).expanduser()
+        path = base / os.path.expanduser(name)
         if path.is_file():
             return path
     near = closest(name, _known(), cutoff=0.5)

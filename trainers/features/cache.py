@@ -189,7 +189,7 @@ class FeatureCache:
 
 def cache_folder(given: str = "") -> Path:
     """The folder of the cache: as given, else of the variable, else in the repository."""
-    return Path(given or os.environ.get(VARIABLE) or DEFAULT_FOLDER).expanduser()
+    return Path(os.path.expanduser(given or os.environ.get(VARIABLE) or DEFAULT_FOLDER))
 
 
 def _text(key: Mapping[str, Any]) -> str:

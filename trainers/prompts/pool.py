@@ -88,7 +88,7 @@ def find_pool(name: str, folder: Path | None = None, where: str = "") -> Path:
     bare = "/" not in name and "\\" not in name
     if bare:
         places.insert(0, POOLS)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     tries = [place / f"{path}{suffix}" for place in places for suffix in ("", ".yaml", ".yml")]
     found = list(dict.fromkeys(file.resolve() for file in tries if os.path.isfile(file)))
     if bare and path.suffix and len(found) > 1 and found[0].parent == POOLS:

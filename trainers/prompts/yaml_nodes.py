@@ -61,7 +61,11 @@ class Node:
     def text(self) -> str:
         """The text of a scalar. Raises MethodError for what YAML does not read as text."""
         if self.kind == "str" and isinstance(self.node, yaml.ScalarNode):
-            return self.node.value
+            value: str = self.node.value
+            if not value.isascii() and any("\ud800" <= mark <= "\udfff" for mark in value):
+                found = f"{value!a} has characters that are no text"
+                raise self.mistake(found, "Write them in UTF-8")
+            return value
         raise self.mistake(f"expected text, found {self._source()}", _QUOTES)
 
     def items(self) -> list[Node]:

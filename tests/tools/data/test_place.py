@@ -109,7 +109,7 @@ def test_a_list_with_another_content_does_not_move_in(
             "{} does not list the images of the published split)",
         ),
         ("oxford_flowers", "imagelabels.mat", b"junk", "imagelabels.mat is damaged, or another"),
-        ("oxford_flowers", "cat_to_name.json", b"\xff", "{} is not valid JSON: "),
+        ("oxford_flowers", "cat_to_name.json", b"\xff", "{}, line 1: not text in UTF-8. "),
         ("imagenet_a", "classnames.txt", b"junk\n", "{}, line 1: expected `<wnid> <name>`, "),
     ],
 )
