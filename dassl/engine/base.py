@@ -2,7 +2,9 @@
 
 import math
 import os.path as osp
+import threading
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,12 +14,26 @@ from tqdm import tqdm
 from dassl.utils import (
     CheckpointError,
     MissingFileError,
+    errors_named,
     save_checkpoint,
     tolist_if_not,
 )
 from dassl.utils import checkpoint as ckpt
 
 __all__ = ["TrainerBase"]
+
+
+class _Quiet:
+    """For `threading.excepthook`: no traceback for errors of the system in threads that begin from
+    now on, since who uses them is told at the next call. All else goes to the hook of before."""
+
+    def __init__(self) -> None:
+        self.others = set(threading.enumerate())
+        self.before = threading.excepthook
+
+    def __call__(self, args: threading.ExceptHookArgs) -> None:
+        if args.thread in self.others or not isinstance(args.exc_value, OSError):
+            self.before(args)
 
 
 class TrainerBase:
@@ -28,6 +44,7 @@ class TrainerBase:
         self._optims: OrderedDict[str, Any] = OrderedDict()
         self._scheds: OrderedDict[str, Any] = OrderedDict()
         self._writer: Any = None
+        self._curves = ""  # folder of the writer
         self._bar: tqdm | None = None
         self._epochs_done = 0
         self.best_result = -math.inf
@@ -279,18 +296,34 @@ class TrainerBase:
             )
             return
         print(f"Initialize tensorboard (log_dir={log_dir})")
-        self._writer = SummaryWriter(log_dir=log_dir)
+        self._curves = log_dir
+        threading.excepthook = _Quiet()
+        try:
+            with errors_named(log_dir):
+                self._writer = SummaryWriter(log_dir=log_dir)
+        except OSError:
+            self._forget_hook()
+            raise
 
     def close_writer(self) -> None:
         """Finish the TensorBoard file."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            try:
+                with errors_named(self._curves):
+                    writer.close()
+            finally:
+                self._forget_hook()
+
+    def _forget_hook(self) -> None:
+        hook = threading.excepthook
+        threading.excepthook = hook.before if isinstance(hook, _Quiet) else hook
 
     def write_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> None:
         """Add a point to a TensorBoard curve; nothing happens without a writer."""
         if self._writer is not None:
-            self._writer.add_scalar(tag, scalar_value, global_step)
+            with errors_named(self._curves):
+                self._writer.add_scalar(tag, scalar_value, global_step)
 
     # ---- loop
 
@@ -308,9 +341,11 @@ class TrainerBase:
                 self.after_epoch()
             self._close_bar()
             self.after_train()
+            self.close_writer()
         finally:
             self._close_bar()
-            self.close_writer()
+            with suppress(OSError):  # of a disk that is full: said already
+                self.close_writer()
 
     def _close_bar(self) -> None:
         if self._bar is not None:

@@ -6,7 +6,7 @@ import os.path as osp
 from collections.abc import Mapping
 from typing import Any
 
-from dassl.utils import atomic_open
+from dassl.utils import atomic_open, errors_named
 
 __all__ = ["MetricsLog"]
 
@@ -35,20 +35,22 @@ class MetricsLog:
         if replaced:
             self._rewrite()
         else:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with errors_named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
     def _read(self) -> list[dict[str, Any]]:
         if not osp.exists(self.path):
             return []
-        with open(self.path, encoding="utf-8") as file:
+        with open(self.path, encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
         records = []
         for line in lines:
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:  # the last line of a run that was killed while writing
-                records.append({"epoch": math.inf})
+                record = json.loads(line)
+                record["epoch"] + 0, record["split"]
+            except (ValueError, LookupError, TypeError, RecursionError):
+                record = {"epoch": math.inf}  # the last line of a run that was killed while writing
+            records.append(record)
         return records
 
     def _rewrite(self) -> None:

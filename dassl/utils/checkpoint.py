@@ -173,7 +173,7 @@ def last_checkpoint(folder: str) -> str | None:
     pointer = osp.join(folder, POINTER_NAME)
     if not osp.isfile(pointer):
         return None
-    with open(pointer, encoding="utf-8") as file:
+    with open(pointer, encoding="utf-8", errors="replace") as file:
         name = file.readline().strip()
     if name and osp.isfile(osp.join(folder, name)):
         return osp.join(folder, name)

@@ -1,10 +1,12 @@
 """The log of a run: everything printed to stdout and stderr also goes to a file."""
 
+import errno
 import os
 import os.path as osp
 import sys
 import time
 import traceback
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
@@ -31,12 +33,11 @@ class Logger:
             if parent:
                 mkdir_if_missing(parent)
             try:
-                self._file = open(fpath, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+                self._file = open(  # noqa: SIM115
+                    fpath, "a", buffering=1, encoding="utf-8", errors="backslashreplace"
+                )
             except OSError as error:
-                raise FolderError(
-                    f'Cannot write "{fpath}": {error.strerror}. '
-                    "Choose another OUTPUT_DIR or change its permissions."
-                ) from error
+                raise _unwritable(fpath, error) from error
 
     def write(self, text: str) -> int:
         """Write to both; lines appear above a live progress bar."""
@@ -51,24 +52,33 @@ class Logger:
         return len(text)
 
     def write_file(self, text: str) -> None:
-        """Write to the file only."""
-        if self._file is not None:
-            self._file.write(text)
+        """Write to the file only; after an error it is not written any more."""
+        self._on_file("write", text)
 
     def flush(self) -> None:
         """Flush both."""
         self.console.flush()
-        if self._file is not None:
-            self._file.flush()
+        self._on_file("flush")
 
     def close(self) -> None:
         """Close the file; the console stays open."""
+        self._on_file("close")
+        self._file = None
         if self._pending:
-            self.console.write(self._pending)
-            self._pending = ""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+            pending, self._pending = self._pending, ""
+            self.console.write(pending)
+
+    def _on_file(self, method: str, *args: str) -> None:
+        """Call a method of the file, if there is one; after an error there is none any more."""
+        if self._file is None:
+            return
+        try:
+            getattr(self._file, method)(*args)
+        except OSError as error:
+            file, self._file = self._file, None
+            with suppress(OSError, ValueError):  # what is left in it cannot be written either
+                file.close()
+            raise _unwritable(file.name, error) from error
 
     def isatty(self) -> bool:
         """Return whether the console is a terminal."""
@@ -95,6 +105,13 @@ class Logger:
         self.close()
 
 
+def _unwritable(fpath: Any, error: OSError) -> FolderError:
+    advice = "Choose another OUTPUT_DIR or change its permissions."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "Make room, and run the same command again."
+    return FolderError(f'Cannot write "{os.fspath(fpath)}": {error.strerror}. {advice}')
+
+
 class LogSession:
     """The time during which stdout and stderr go to a log; a context manager."""
 
@@ -112,8 +129,10 @@ class LogSession:
         for name, tee in self._tees.items():
             if getattr(sys, name) is tee:  # somebody else may have replaced it since
                 setattr(sys, name, tee.console)
-            tee.close()
-        self._tees = {}
+        tees, self._tees = self._tees, {}
+        with ExitStack() as stack:
+            for tee in tees.values():
+                stack.callback(tee.close)
 
     def __enter__(self) -> "LogSession":
         return self
@@ -127,10 +146,12 @@ class LogSession:
         # The console gets the error from the caller, later than this: the log gets it here.
         if error is not None and not isinstance(error, SystemExit) and "stderr" in self._tees:
             text = f"Error: {error}\n" if isinstance(error, UserError) else None
-            self._tees["stderr"].write_file(
-                text or "".join(traceback.format_exception(kind, error, trace))
-            )
-        self.close()
+            with suppress(OSError):  # the error itself is what counts
+                self._tees["stderr"].write_file(
+                    text or "".join(traceback.format_exception(kind, error, trace))
+                )
+        with suppress(*([OSError] if error is not None else [])):
+            self.close()
 
 
 _session = LogSession()

@@ -25,6 +25,7 @@ __all__ = [
     "check_isfile",
     "collect_env_info",
     "download_url",
+    "errors_named",
     "get_most_similar_str_to_a_from_b",
     "listdir_nohidden",
     "mkdir_if_missing",
@@ -63,14 +64,30 @@ def check_isfile(fpath: str | os.PathLike) -> bool:
 
 
 @contextmanager
+def errors_named(path: str | os.PathLike) -> Iterator[None]:
+    """Let errors of the system that name no file, such as those of a full disk, name ``path``."""
+    try:
+        yield
+    except (OSError, RuntimeError) as raised:
+        # torch.save cannot end its archive after an error, and tells only that
+        error = raised if isinstance(raised, OSError) else raised.__context__
+        if not isinstance(error, OSError):
+            raise
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise error from None
+
+
+@contextmanager
 def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file for writing that appears under its name only when it is complete.
 
     It is written beside ``path``, flushed and renamed; after an error ``path`` is as it was.
     """
     temporary = f"{os.fspath(path)}.tmp-{os.getpid()}"
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with errors_named(path), open(temporary, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -83,7 +100,7 @@ def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
 
 def read_json(fpath: str | os.PathLike) -> Any:
     """Return the content of a JSON file."""
-    with open(fpath, encoding="utf-8") as file:
+    with open(fpath, encoding="utf-8-sig") as file:
         return json.load(file)
 
 
