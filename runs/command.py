@@ -5,7 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
+
+from runs import streams
 
 LINE, LINES = 800, 60  # most characters of a line and lines of a message
 
@@ -38,6 +41,20 @@ def parted(argv: Sequence[str] | None) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
+def path_text(text: str) -> str:
+    """A path of the command line, with `~` put in full; a `type` of argparse."""
+    from datasets.files import path_problem  # what has no paths need not load it
+
+    if problem := path_problem(text):
+        raise argparse.ArgumentTypeError(problem)
+    return os.path.expanduser(text)
+
+
+def path(text: str) -> Path:
+    """As `path_text`."""
+    return Path(path_text(text))
+
+
 def expected_errors() -> tuple[type[Exception], ...]:
     """Mistakes of the user and troubles of the machine: shown without traceback."""
     from dassl.utils import UserError  # what is never raised need not be loaded
@@ -59,7 +76,10 @@ def mistakes_told() -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, expected_errors()):
             raise
-        print(f"error: {bounded(str(error))}", file=sys.stderr)
+        # an error of `print` does not say where it wrote
+        unnamed = isinstance(error, OSError) and error.filename is None
+        problem = unnamed and streams.trouble(probe=True)
+        streams.tell(f"error: {problem or bounded(str(error))}")
         raise SystemExit(1) from None
 
 
@@ -75,7 +95,8 @@ def bounded(text: str) -> str:
 
 
 def run(call: Callable[[], Any], resumes: bool = False) -> None:
-    """Run a `main` as a program: Ctrl-C ends it with one line and exit code 130.
+    """Run a `main` as a program: Ctrl-C ends it with one line and exit code 130, and a stdout that
+    cannot be written, full or closed by who reads it, with one line and exit code 1.
 
     Args:
         call: the `main`.
@@ -83,9 +104,20 @@ def run(call: Callable[[], Any], resumes: bool = False) -> None:
     """
     # before torch is loaded: waiting threads that spin make a busy machine many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _end_if(streams.prepare())
     try:
         call()
     except KeyboardInterrupt:
         what = ": the same command continues where it was" if resumes else ""
-        print(f"interrupted{what}", file=sys.stderr)
+        streams.tell(f"interrupted{what}")
         raise SystemExit(130) from None
+    except SystemExit:
+        _end_if(streams.trouble())
+        raise
+    _end_if(streams.trouble())
+
+
+def _end_if(problem: str) -> None:
+    if problem:
+        streams.tell(f"error: {problem}")
+        raise SystemExit(1)

@@ -7,6 +7,7 @@ settings for the dataset of its training.
 """
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.lazy import load
 from dassl.utils import UserError
+from datasets.files import path_problem
 from datasets.own import run_name, split_name
 from runs import command
 from runs.merging import Merging, read_yaml
@@ -27,6 +29,7 @@ from runs.settings import ReadFlag
 from runs.upstream_keys import check_given
 from trainers.backbones.paths import REPOSITORY
 from trainers.errors import closest, shorten
+from trainers.features.cache import VARIABLE
 
 CONFIGS = REPOSITORY / "configs"
 # flag of the command line -> key of the configuration
@@ -124,6 +127,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
                 f"flags come before KEY VALUE pairs, but {shorten(key)} comes after them"
             )
         merging.set(key, value, "command line")
+    _check_paths(cfg)
     if not cfg.DATASET.ROOT:
         cfg.DATASET.ROOT = str(REPOSITORY / "data")
     own = split_name(cfg.DATASET.NAME)
@@ -212,6 +216,13 @@ def _check_together(cfg: CfgNode) -> None:
             f"OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0, which is {optim.MOMENTUM}, and "
             f"OPTIM.SGD_DAMPNING 0, which is {optim.SGD_DAMPNING}"
         )
+
+
+def _check_paths(cfg: CfgNode) -> None:
+    """Put `~` in full in the folders of the run; the cache's may be that of the environment."""
+    if not cfg.CACHE.DIR and (problem := path_problem(given := os.environ.get(VARIABLE, ""))):
+        raise UserError(f"environment: {VARIABLE} is {given!r}: {problem}")
+    cfg.OUTPUT_DIR, cfg.RESUME = map(os.path.expanduser, (cfg.OUTPUT_DIR, cfg.RESUME))
 
 
 def check_name(name: str, known: Iterable[str], what: str, flag: str = "") -> None:

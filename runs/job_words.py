@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from runs import command
 from runs.config import REPOSITORY
@@ -76,8 +75,8 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     targets = "datasets to test on with xd and dg, as dtd,eurosat (default: those of the protocol)"
     add("--targets", type=_names, default=(), help=targets)
     add("--config", default="", help="stem of a file under configs/trainers/<trainer>")
-    add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
-    add("--output", type=Path, default=REPOSITORY / "output", help="folder of all runs")
+    add("--data", type=command.path, default=REPOSITORY / "data", help="folder of the datasets")
+    add("--output", type=command.path, default=REPOSITORY / "output", help="folder of all runs")
     add("--tag", default="", help="appended to the configuration's name in the run's folder")
     add("opts", nargs="*", default=[], help="KEY VALUE pairs, as for train.py")
     return parser

@@ -5,13 +5,15 @@ and those that a guest's own code adds.
 """
 
 import argparse
+import os
 from typing import Any
 
 from dassl.data.transforms import names
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.common import SUBSETS
-from trainers.errors import MethodError
+from datasets.files import path_problem
+from trainers.errors import MethodError, brief
 from trainers.settings import UNKNOWN, Setting
 
 MOST_SEED = 2**32 - 1  # numpy takes no larger one
@@ -246,10 +248,14 @@ def read(key: str, value: Any, default: Any, source: str = "") -> Any:
     Raises:
         UserError: naming the source, the key, the value and what was expected.
     """
+    row = row_of(key)
     try:
-        return row_of(key).read(key, value, default)
+        found = row.read(key, value, default)
+        if row.kind == "path" and (problem := path_problem(found)):
+            raise MethodError(f"{key} is {brief(found)}: {problem}")
     except MethodError as error:
         raise UserError(f"{source}: {error}" if source else str(error)) from None
+    return found
 
 
 class ReadFlag(argparse.Action):
@@ -264,4 +270,6 @@ class ReadFlag(argparse.Action):
         """Keep the value that was read, or raise a UserError."""
         flag = self.option_strings[0]
         value = read(self.const or flag, values, self.default, flag if self.const else "")
+        if row_of(self.const or flag).kind == "path":
+            value = os.path.expanduser(value)
         setattr(namespace, self.dest, value)

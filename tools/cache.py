@@ -28,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in {"list": "what is kept", "clear": "remove it"}.items():
         action = commands.add_parser(name, help=text)
-        action.add_argument("--dir", default="", help="the folder, as CACHE.DIR")
+        action.add_argument(
+            "--dir", type=command.path_text, default="", help="the folder, as CACHE.DIR"
+        )
         action.add_argument("--kind", choices=sorted(KINDS), help="only these")
         if name == "clear":
             days = "only what was not used for so many days"

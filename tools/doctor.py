@@ -8,7 +8,6 @@ Reads only. Exit code 1 if something is wrong, or if a dataset that you name is 
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from runs import command
 from runs.config import REPOSITORY
@@ -30,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command.parser(__doc__, "tools.doctor")
     add = parser.add_argument
     add("datasets", nargs="*", metavar="DATASET", help="a name, folder:PATH or csv:PATH")
-    add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
+    add("--data", type=command.path, default=REPOSITORY / "data", help="folder of the datasets")
     add(
         "--decode",
         type=_decode_count,
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: code 1 if something is wrong, or a dataset that is named is not there.
     """
     args = build_parser().parse_args(argv)
-    data, named = args.data.expanduser(), bool(args.datasets)
+    data, named = args.data, bool(args.datasets)
     reports = check_all(args.datasets, data, args.decode)
     print(show(reports, data, named))
     if any(r.state == "wrong" or (named and not r.present) for r in reports):

@@ -4,16 +4,16 @@ python -m tools.measure_embedded
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from runs import command
 from runs.config import REPOSITORY
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the figures."""
     parser = command.parser(__doc__, "tools.measure_embedded")
-    parser.add_argument("--data", type=Path, default=REPOSITORY / "data")
+    parser.add_argument("--data", type=command.path, default=REPOSITORY / "data")
     parser.add_argument("--weights", default="assets/shapes_clip.pt")
     args = parser.parse_args(argv)
     from tools.world.measuring import measure, report  # needs torch, which is slow to import

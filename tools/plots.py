@@ -6,7 +6,6 @@ python -m tools.plots output --out output/plots --baseline CoOp/vit_b16
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from runs import command
 from tools.results.figures import write_plots
@@ -16,8 +15,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this tool."""
     parser = command.parser(__doc__, "tools.plots")
     add = parser.add_argument
-    add("folders", nargs="+", type=Path, metavar="DIR", help="e.g. output/base2new")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
+    add("folders", nargs="+", type=command.path, metavar="DIR", help="e.g. output/base2new")
+    add("--out", type=command.path, required=True, metavar="FOLDER", help="where the pictures go")
     add("--baseline", metavar="METHOD[/CONFIG]",
         help="what gains are measured against (default: CoOp, if it is there)")  # fmt: skip
     return parser

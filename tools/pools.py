@@ -52,6 +52,7 @@ def check_pool(name: str) -> None:
     print(f"{name}: ok ({', '.join(sizes)})")
 
 
+@command.mistakes_told()
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = build_parser().parse_args(argv)

@@ -10,7 +10,6 @@ What only you can fetch is named, with its address and the place where to put it
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from runs import command
 from runs.config import REPOSITORY
@@ -22,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command.parser(__doc__, "tools.prepare_data")
     add = parser.add_argument
     add("datasets", nargs="*", metavar="DATASET", help="names as in --list, or all")
-    add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
+    add("--data", type=command.path, default=REPOSITORY / "data", help="folder of the datasets")
     add("--list", action="store_true", help="show all datasets and what is there")
     add("--repair", action="store_true", help="unpack the images again, and add missing ones")
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.datasets and not args.list:
         parser.error("give names of datasets, or --list")
-    data = args.data.expanduser()
+    data = args.data
     if args.list:
         print(overview(data))
     if args.datasets:

@@ -7,7 +7,6 @@ drawn from the same world as the dataset `shapes`, with other seeds.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from runs import command
 from runs.config import REPOSITORY
@@ -15,6 +14,7 @@ from runs.config import REPOSITORY
 WEIGHTS = REPOSITORY / "assets" / "shapes_clip.pt"
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the pairs, train, write the weights."""
     parser = command.parser(__doc__, "tools.pretrain_embedded")
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--batch", type=int, default=192)
     add("--images", type=int, default=60_000)
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=WEIGHTS)
+    add("--out", type=command.path, default=WEIGHTS)
     args = parser.parse_args(argv)
     from tools.world.pretraining import make_weights  # needs torch, which is slow to import
 

@@ -11,7 +11,6 @@ docs/protocols.md explains the file.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from dassl.utils import UserError
 from runs import command
@@ -33,9 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in texts.items():
         action = commands.add_parser(name, help=text)
         add = action.add_argument
-        add("file", type=Path, help="e.g. configs/studies/base2new.yaml")
-        add("--data", type=Path, default=REPOSITORY / "data", help="folder of the datasets")
-        add("--output", type=Path, default=REPOSITORY / "output", help="folder of all runs")
+        add("file", type=command.path, help="e.g. configs/studies/base2new.yaml")
+        add("--data", type=command.path, default=REPOSITORY / "data", help="folder of the datasets")
+        add("--output", type=command.path, default=REPOSITORY / "output", help="folder of all runs")
         if name == "run":
             add("--jobs", type=int, default=0, help="jobs at a time (default: one for each GPU)")
     return parser

@@ -7,7 +7,6 @@ python -m tools.tables output/base2new/shapes --runs
 
 import argparse
 from collections.abc import Iterable
-from pathlib import Path
 
 from dassl.utils import UserError
 from runs import command
@@ -25,13 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of `tools.tables`, which `tools.study table` takes as well."""
     parser = command.parser(__doc__, "tools.tables")
     add = parser.add_argument
-    add("folders", nargs="+", type=Path, metavar="DIR", help="e.g. output/base2new/shapes")
+    add("folders", nargs="+", type=command.path, metavar="DIR", help="e.g. output/base2new/shapes")
     add("--format", choices=FORMATS, default="text")
     add("--runs", action="store_true", help="a row for each run, no means")
     add("--published", nargs="*", metavar="METHOD",
         help="rows of the papers beside ours: keys of configs/published.yaml, or names of trainers "
         "(none: the usual rows)")  # fmt: skip
-    add("--out", type=Path, metavar="FILE", help="write the tables to this file")
+    add("--out", type=command.path, metavar="FILE", help="write the tables to this file")
     return parser
 
 
