@@ -28,11 +28,11 @@ class EmbeddedDataset(DatasetBase):
         dataset_dir: folder below DATASET.ROOT.
         version: changes when the images change; an older folder is refused.
         names: class names, by label.
-        test_only: there are no training images; the run must not train.
+        test_only, reads_domains: as in `datasets.reader.Reader`.
     """
 
     version = ""
-    test_only = False
+    test_only = reads_domains = False
     names: tuple[str, ...] = ()
 
     def __init__(self, cfg: CfgNode):

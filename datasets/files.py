@@ -28,14 +28,21 @@ def images(folder: Path | str) -> list[str]:
     Raises:
         DatasetError: a link leads nowhere; a look at a link costs time, one at a file does not.
     """
+    return images_and_others(folder)[0]
+
+
+def images_and_others(folder: Path | str) -> tuple[list[str], list[str]]:
+    """As `images`, and the names of the other visible files."""
     with os.scandir(folder) as entries:
-        found = [e for e in entries if is_image(e.name) and not e.is_dir()]
+        files = [e for e in entries if _visible(e.name) and not e.is_dir()]
+    found = [e for e in files if is_image(e.name)]
     broken = sorted(e.path for e in found if e.is_symlink() and not e.is_file())
     if broken:
         raise DatasetError(
             f"{len(broken)} images are links to files that are not there: {some(broken, SHOWN)}"
         )
-    return sorted(e.name for e in found)
+    others = sorted(e.name for e in files if not is_image(e.name))
+    return sorted(e.name for e in found), others
 
 
 def is_image(name: str) -> bool:

@@ -8,7 +8,9 @@ import hashlib
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from datasets.errors import DatasetError
 from datasets.files import (
     SHOWN,
     images,
+    images_and_others,
     is_image,
     path_problem,
     read_text,
@@ -75,10 +78,12 @@ class Own(DatasetBase):
     """Base of both readers: `DATASET.PATH` tells where, `layout` how it must look."""
 
     layout = ""
-    test_only = False
+    test_only = reads_domains = False
 
     def __init__(self, cfg: CfgNode):
         split = self.read(cfg.DATASET.PATH)
+        for note in split.notes:
+            print(f"Note: {note}")
         if split.derived:
             counts = ", ".join(f"{len(items)} {part}" for part, items in split.parts())
             print(f"Note: no test images are marked, so the images are cut into {counts}")
@@ -125,7 +130,8 @@ class Folder(Own):
         if not path.is_dir():
             raise DatasetError(f"there is no folder {path}")
         places = _part_folders(path)
-        found = {part: _class_folders(place) for part, place in places.items()}
+        others: list[str] = []
+        found = {part: _class_folders(place, others) for part, place in places.items()}
         names = sorted({name for classes in found.values() for name in classes})
         labels = {name: label for label, name in enumerate(names)}
         lists = {
@@ -136,7 +142,7 @@ class Folder(Own):
             ]
             for part, classes in found.items()
         }
-        return _finish(path, path, lists)
+        return replace(_finish(path, path, lists), notes=_left_out(others))
 
 
 @DATASET_REGISTRY.register()
@@ -224,8 +230,13 @@ def _part_folders(path: Path) -> dict[str, Path]:
     return found or {"train": path}
 
 
-def _class_folders(place: Path) -> dict[str, list[str]]:
-    """Image names by class; nothing that looks like an image may be left over."""
+def _class_folders(place: Path, others: list[str]) -> dict[str, list[str]]:
+    """Image names by class; nothing that looks like an image may be left over.
+
+    Args:
+        place: the folder of the class folders.
+        others: gets the names of the other files in them.
+    """
     beside = [name for name in sorted(p.name for p in place.iterdir()) if is_image(name)]
     if beside:
         raise DatasetError(
@@ -240,14 +251,26 @@ def _class_folders(place: Path) -> dict[str, list[str]]:
                 f"the class folder {place / name} has folders in it ({some(inner)}): "
                 "images must lie directly in the folder of their class"
             )
-        found[name] = images(place / name)
+        found[name], strangers = images_and_others(place / name)
+        others += strangers
         if not found[name]:
+            has = "".join(f" ({note})" for note in _left_out(strangers))
             raise DatasetError(
-                f"the class folder {place / name} has no images: add some, or delete the folder"
+                f"the class folder {place / name} has no images{has}: add some, or delete the "
+                "folder"
             )
     if not found:
         raise DatasetError(f"{place} has no class folders")
     return found
+
+
+def _left_out(others: Sequence[str]) -> tuple[str, ...]:
+    """A note that counts files that are no images by their suffix; none without such files."""
+    if not others:
+        return ()
+    counts = Counter(Path(name).suffix.lower() or "without a suffix" for name in others)
+    shown = [f"{count} {suffix}" for suffix, count in counts.most_common()]
+    return (f"files left out, no images by their suffix: {some(shown)}",)
 
 
 # ---- tables

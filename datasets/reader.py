@@ -36,11 +36,13 @@ class Reader(DatasetBase):
         elsewhere: for a folder below `dataset_dir` ("" is itself), places below DATASET.ROOT where
             other tools put it.
         test_only: there are no training images; the run must not train.
+        reads_domains: DATASET.SOURCE_DOMAINS and TARGET_DOMAINS choose among its images.
     """
 
     layout = ""
     elsewhere: dict[str, tuple[str, ...]] = {}
     test_only = False
+    reads_domains = False
 
     def __init__(self, cfg: CfgNode):
         split = self.read(data_root(cfg))

@@ -34,7 +34,8 @@ PARTS = ("train", "val", "test")
 class Split:
     """Full lists of a dataset; paths are relative to `root` and use "/".
 
-    `derived` tells that the lists were cut here, not read from a split file.
+    `derived` tells that the lists were cut here, not read from a split file; `notes`, what else
+    a user should know.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Split:
     val: list[Listed]
     test: list[Listed]
     derived: bool = False
+    notes: tuple[str, ...] = ()
 
     def parts(self) -> Iterator[tuple[str, list[Listed]]]:
         """Name and list of each part."""

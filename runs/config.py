@@ -138,6 +138,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     names = sorted(DATASET_REGISTRY.registered_names())
     check_name(cfg.DATASET.NAME, names, "dataset", "--dataset-config-file")
     check_given(merging.given, merging.defaults, cfg.TRAINER.NAME)
+    _check_domains(cfg)
     _check_together(cfg)
     cfg.freeze()
     return cfg
@@ -216,6 +217,19 @@ def _check_together(cfg: CfgNode) -> None:
             f"OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0, which is {optim.MOMENTUM}, and "
             f"OPTIM.SGD_DAMPNING 0, which is {optim.SGD_DAMPNING}"
         )
+
+
+def _check_domains(cfg: CfgNode) -> None:
+    """Refuse domains that neither the dataset nor the method reads."""
+    node = cfg.DATASET
+    readers = (DATASET_REGISTRY.get(node.NAME), methods().get(cfg.TRAINER.NAME))
+    for key, flag in (("SOURCE_DOMAINS", "source"), ("TARGET_DOMAINS", "target")):
+        if node[key] and not any(getattr(one, "reads_domains", True) for one in readers):
+            raise UserError(
+                f"DATASET.{key} (--{flag}-domains) is {', '.join(map(str, node[key]))}, but "
+                f"neither {node.NAME} nor {cfg.TRAINER.NAME} reads it: leave it out (a class of "
+                "your own that does says reads_domains = True)"
+            )
 
 
 def _check_paths(cfg: CfgNode) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
 import sys
 from contextlib import suppress
@@ -10,6 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+SHARED = "/dev/shm"
+_SHARED_FULL = r"shared memory( object|\(shm\)| limit|\.)|bus error|</torch_"
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
@@ -39,6 +44,33 @@ def process_peak() -> int:
     # on Linux this would count what the process that started this one had in use
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_shortage(error: RuntimeError) -> str:
+    """What to do if an error of torch tells of too little memory; "" if it tells something else."""
+    import torch  # has been loaded by whatever raised this
+
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"{text} A smaller DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE needs "
+            "less memory."
+        )
+    if re.search(_SHARED_FULL, text, re.IGNORECASE):
+        has = ""
+        with suppress(OSError):  # not there on macOS
+            status = os.statvfs(SHARED)
+            has = f" ({SHARED} has {status.f_blocks * status.f_frsize / 2**20:.1f} MiB)"
+        return (
+            f"the workers that load images have too little shared memory{has}: use "
+            "DATALOADER.NUM_WORKERS 0, or a larger --shm-size for docker"
+        )
+    if re.search(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)", text):
+        return (
+            "a worker that loads images was killed, as happens when the memory is full: use fewer "
+            "workers (DATALOADER.NUM_WORKERS, 0 for none)"
+        )
+    return ""
 
 
 def device_name(device: torch.device) -> str:

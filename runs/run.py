@@ -13,7 +13,7 @@ from dassl.utils import UserError, set_random_seed, setup_logger
 from runs.config import dataset_label, setup_cfg
 from runs.folder import RunFolder, checkpoint_digest
 from runs.inputs import look
-from runs.machine import device_name, peak_memory
+from runs.machine import device_name, memory_shortage, peak_memory
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -23,28 +23,23 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         The content of results.json (None with --no-train).
 
     Raises:
-        one of `expected_errors`; a UserError where the memory of the GPU is too small.
+        one of `expected_errors`; a UserError where the memory of the GPU, or that of the workers
+            that load images, is too small.
     """
     try:
         return _run(args)
     except RuntimeError as error:
-        import torch  # has been loaded by whatever raised this
-
-        if not isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise UserError(
-            f"{error} A smaller DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE needs "
-            "less memory."
-        ) from error
+        if shortage := memory_shortage(error):
+            raise UserError(shortage) from error
+        raise
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any] | None:
-    """As `run`, with torch's own error where the memory of the GPU is too small."""
+    """As `run`, with torch's own error where a memory is too small."""
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):
         raise UserError("--model-dir and --load-epoch are for --eval-only, which is not given")
     cfg = setup_cfg(args)
-    if not args.eval_only:
-        refuse_test_only(cfg)
+    refuse_test_only(cfg, trains=not args.eval_only)
     folder = RunFolder(cfg, args.eval_only)
     folder.check()
     checkpoint = checkpoint_digest(args.model_dir, args.load_epoch)
@@ -98,17 +93,24 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
         return results
 
 
-def refuse_test_only(cfg: CfgNode) -> None:
-    """Refuse to train on a dataset that is only there to be tested on.
+def refuse_test_only(cfg: CfgNode, trains: bool = True) -> None:
+    """Refuse to train on a dataset that is only there to be tested on, or to take a part of it.
 
     Raises:
         UserError: saying what to do instead.
     """
-    learns = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", True)
-    if learns and getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "test_only", False):
+    if not getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "test_only", False):
+        return
+    if trains and getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", True):
         raise UserError(
             f"{cfg.DATASET.NAME} is only for testing, nothing is trained on it: train on another "
             "dataset and test here with --eval-only --model-dir RUN, as the protocols xd and dg do"
+        )
+    subset = cfg.DATASET.SUBSAMPLE_CLASSES
+    if subset != "all":
+        raise UserError(
+            f"{cfg.DATASET.NAME} is always tested with all of its classes, so the results would "
+            f"be labelled wrongly: set DATASET.SUBSAMPLE_CLASSES to all, not {subset}"
         )
 
 

@@ -40,6 +40,7 @@ class PromptTrainer(TrainerX):
         rows: what is known of them beside, by name, for the class and those that inherit it; a
             knob without a row takes any value of the kind of its default.
         learns: False for a method that is only tested.
+        reads_domains: the method uses DATASET.SOURCE_DOMAINS or TARGET_DOMAINS.
         upstream: keys that only the published code's configuration has -> the method's knob,
             empty where none is needed; a user who writes one of them is told ours. Knobs of the
             same name in another method's node need no entry.
@@ -61,6 +62,7 @@ class PromptTrainer(TrainerX):
         ),
     }
     learns: ClassVar[bool] = True
+    reads_domains: ClassVar[bool] = False
     upstream: ClassVar[dict[str, str]] = {}
     # class-dependent buffers; they follow from the class names
     dead_keys: ClassVar[tuple[str, ...]] = ("token_prefix", "token_suffix", "token_midfix")

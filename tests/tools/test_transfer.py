@@ -249,7 +249,15 @@ def test_a_dataset_for_tests_only_refuses_training_but_not_tests(
         train.main(job("CoOp"))
     assert stop.value.code == 1 and not (tmp_path / "run").exists()
     assert "Shapes is only for testing, nothing is trained on it" in capsys.readouterr().err
-    assert train.main(job("ZeroshotCLIP"))["source"] is None
+    for flags in ((), ("--eval-only",)):
+        with pytest.raises(SystemExit):
+            train.main(job("ZeroshotCLIP", *flags))
+        assert (
+            "Shapes is always tested with all of its classes, so the results would be labelled "
+            "wrongly: set DATASET.SUBSAMPLE_CLASSES to all, not base"
+        ) in capsys.readouterr().err
+    everything = job("ZeroshotCLIP", "DATASET.SUBSAMPLE_CLASSES", "all")
+    assert train.main(everything)["source"] is None
 
 
 def test_your_own_folder_is_a_dataset_of_every_protocol(call, birds, tmp_path, monkeypatch):
