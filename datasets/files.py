@@ -60,21 +60,20 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"cannot read {path} ({error.strerror})") from error
-    try:
-        text = content.decode("utf-8-sig")
-        at = text.find("\0")  # UTF-16 without a mark, as far as it is ASCII
-        line, guess = text.count("\n", 0, max(at, 0)) + 1, "UTF-16LE"
-    except UnicodeDecodeError as error:
-        at, line = error.start, content.count(b"\n", 0, error.start) + 1
-        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        guess = "UTF-16" if marked else "LATIN1"
-    if at >= 0:
-        file = quote(str(path))
-        raise DatasetError(
-            f"{path}, line {line}: not text in UTF-8. Convert the file, from {guess} as it seems: "
-            f"iconv -f {guess} -t UTF-8 {file} > new && mv new {file}"
-        )
-    return text
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    at = 0 if marked else content.find(b"\0")  # every ASCII character has one in UTF-16
+    if at < 0:
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            at, guess = error.start, "LATIN1"
+    else:
+        guess = "UTF-16" if marked else "UTF-16LE" if at % 2 else "UTF-16BE"
+    line, file = content.count(b"\n", 0, at) + 1, quote(str(path))
+    raise DatasetError(
+        f"{path}, line {line}: not text in UTF-8. Convert the file, from {guess} as it seems: "
+        f"iconv -f {guess} -t UTF-8 {file} > new && mv new {file}"
+    )
 
 
 def read_json(path: Path) -> Any:

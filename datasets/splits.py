@@ -7,6 +7,7 @@ is known. The generator of a cut is its own: it shares nothing with the draw of 
 import hashlib
 import posixpath
 import random
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -215,8 +216,11 @@ def check_labels(split: Split, needed: Sequence[str] = PARTS) -> None:
         raise DatasetError("the lists are empty")
     unwritable = [ascii(name) for name in names.values() if not can_be_written(name)]
     if unwritable:
+        encoding = sys.getfilesystemencoding()
+        how = "" if encoding == "utf-8" else f" (names are read as {encoding} here: PYTHONUTF8=1)"
         raise DatasetError(
-            f"class names with characters that are no text: {some(unwritable)}. Write them in UTF-8"
+            f"class names with characters that are no text: {some(unwritable)}. Write them in "
+            f"UTF-8{how}"
         )
     unused = (str(label) for label in range(max(names)) if label not in names)
     gaps = list(islice(unused, 6))  # a label may be absurdly large

@@ -301,6 +301,9 @@ class TrainerBase:
         try:
             with errors_named(log_dir):
                 self._writer = SummaryWriter(log_dir=log_dir)
+        except UnicodeEncodeError:
+            self._forget_hook()
+            print("Note: TensorBoard needs a folder with a name in UTF-8, no curves are written")
         except OSError:
             self._forget_hook()
             raise

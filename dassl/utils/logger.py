@@ -27,6 +27,7 @@ class Logger:
     def __init__(self, fpath: str | os.PathLike | None = None, console: Any = None) -> None:
         self.console = sys.stdout if console is None else console
         self._pending = ""
+        self._path = fpath
         self._file = None
         if fpath is not None:
             parent = osp.dirname(fpath)
@@ -78,7 +79,7 @@ class Logger:
             file, self._file = self._file, None
             with suppress(OSError, ValueError):  # what is left in it cannot be written either
                 file.close()
-            raise _unwritable(file.name, error) from error
+            raise _unwritable(self._path, error) from error
 
     def isatty(self) -> bool:
         """Return whether the console is a terminal."""

@@ -65,6 +65,7 @@ def start(job: Job, place: str | None, log: IO[bytes], at_a_time: int) -> Runnin
 def _environment(place: str | None, at_a_time: int) -> dict[str, str]:
     """Variables of a job's process."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # a log is read as UTF-8
     known = os.environ.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{REPOSITORY}{os.pathsep}{known}" if known else str(REPOSITORY)
     if place is not None:
