@@ -3,6 +3,7 @@
 Nothing in a file can be executed, and no file can keep the reader busy for long.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ DEPTH = 50  # levels
 VALUES = 100_000  # each alias counted as all that it stands for
 DIGITS = 100  # PyYAML needs quadratic time for long numbers
 _QUOTES = "Put a text with special characters in quotes"
+_HALF = re.compile("[\ud800-\udfff]")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -50,6 +52,15 @@ class _Loader(yaml.SafeLoader):
         self._check_bounds(mark, self.deepest)
         self.deepest = max(outer, self.deepest)
         self.depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
+        """As PyYAML's, after which no console and no file could take half a character."""
+        node = super().compose_scalar_node(anchor)
+        half = _HALF.search(node.value)
+        if half:
+            text = f"{half[0]!r} is half a character. Write the character itself"
+            raise _Mistake(node.start_mark, text)
         return node
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:

@@ -58,6 +58,8 @@ MISTAKES = {
     "two documents": ("a: 1\n---\nb: 1", "line 2, column 1: not valid YAML, but found another"),
     "no such character": (r'a: "\UFFFFFFFF"', "not valid YAML ("),
     "no such code point": (r'a: "\U00110000"', "not valid YAML ("),
+    "half a character": (r'a: "\ud800"', r"line 1: '\ud800' is half a character. Write the char"),
+    "character in halves": ('a:\n- "\\ud83d\\ude00": 1', r"line 2: '\ud83d' is half a character."),
     "no such version": ("%YAML " + "1" * 5000 + ".0\n---\na: 1", "not valid YAML ("),
     "a single =": ("a: =", "line 1: the tag 'tag:yaml.org,2002:value' is not known here."),
 }
