@@ -36,7 +36,7 @@ class Watch:
 
     @classmethod
     def start(cls, *folders: Path) -> None:
-        cls.folders = (*(os.path.realpath(folder) for folder in folders), "/dev/null")
+        cls.folders = (*(os.path.realpath(folder) for folder in folders), "/dev/null", "/proc")
         cls.found = []
         if not cls._added:
             sys.addaudithook(cls._look)

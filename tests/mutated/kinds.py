@@ -20,7 +20,8 @@ from tools import doctor, pools, protocol, study, tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
-KEY = r"[A-Z_]+(\.[A-Z_0-9]+)+|SEED|no (dataset|trainer|pool) |Csv: |Folder: "  # of a configuration
+# what tells a wrong setting: its key, or the name of what is not there
+KEY = r"[A-Z_]+(\.[A-Z_0-9]+)+|SEED|no (dataset|trainer|pool|path)\b|the context|Csv: |Folder: "
 
 SHAPES = f"--dataset-config-file {CONFIGS}/datasets/shapes.yaml"
 ZERO_SHOT = f"--trainer ZeroshotCLIP --config-file {CONFIGS}/trainers/ZeroshotCLIP/embedded.yaml"
