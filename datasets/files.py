@@ -103,7 +103,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 def can_be_written(text: str) -> bool:
     """Whether UTF-8 has all characters of a text: not the lone halves that JSON can name, and not
     the bytes of a file's name that is in another encoding."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or text.encode(errors="replace").decode() == text
 
 
 def is_file_name(path: str) -> bool:

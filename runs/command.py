@@ -71,6 +71,7 @@ def mistakes_told() -> Iterator[None]:
     Raises:
         SystemExit: code 1, after the message.
     """
+    streams.escape()
     try:
         yield
     except Exception as error:
@@ -104,7 +105,8 @@ def run(call: Callable[[], Any], resumes: bool = False) -> None:
     """
     # before torch is loaded: waiting threads that spin make a busy machine many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    _end_if(streams.prepare())
+    _end_if(streams.fill_closed())
+    streams.escape()
     try:
         call()
     except KeyboardInterrupt:

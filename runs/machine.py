@@ -50,10 +50,10 @@ def memory_shortage(error: RuntimeError) -> str:
     """What to do if an error of torch tells of too little memory; "" if it tells something else."""
     import torch  # has been loaded by whatever raised this
 
-    text = str(error)
+    text = f"{error} {error.__cause__}"  # which signal it was stands in the cause
     if isinstance(error, torch.OutOfMemoryError):
         return (
-            f"{text} A smaller DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE needs "
+            f"{error} A smaller DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE needs "
             "less memory."
         )
     if re.search(_SHARED_FULL, text, re.IGNORECASE):

@@ -7,22 +7,27 @@ from contextlib import suppress
 NAMES = ("stdout", "stderr")
 
 
-def prepare() -> str:
-    """Show what a stream cannot encode as escapes; no file is opened in the place of a closed one.
+def escape() -> None:
+    """Show what stdout and stderr cannot encode as escapes."""
+    for name in NAMES:
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):  # whoever replaced it decides
+            stream.reconfigure(errors="backslashreplace")
+
+
+def fill_closed() -> str:
+    """Let no file be opened in the place of a stream that is closed.
 
     Returns:
-        What is wrong with stdout from the start, "" if nothing is.
+        What is wrong with stdout, "" if nothing is.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(descriptor)
     closed = sys.stdout is None
     for number, name in enumerate(NAMES, start=1):
-        stream = getattr(sys, name)
-        if stream is None:
+        if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):  # whoever replaced it decides
-            stream.reconfigure(errors="backslashreplace")
     return "cannot write to stdout: it is closed. To see nothing, use > /dev/null" if closed else ""
 
 

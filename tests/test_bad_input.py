@@ -315,3 +315,24 @@ def test_a_setting_without_a_value_on_the_command_line_is_refused(job, refused):
     assert message.startswith(
         "command line: OPTIM.LR has no value, expected a number from 0 such as"
     )
+
+
+def test_half_characters_in_a_prompt_are_named(job, refused, tmp_path):
+    pool = tmp_path / "pool.yaml"
+    pool.write_text('templates:\n- "a {}."\n- "\\ud800 {}."\n')
+    message = refused(job("MoPD", "TRAINER.MOPD.POOL", str(pool)))
+    assert message == (
+        f"{pool}, line 3, templates[1]: '\\ud800 {{}}.' has characters that are no text. Write "
+        "them in UTF-8."
+    )
+    message = refused(job("CoOp", "TRAINER.COOP.CTX_INIT", "\ud800"))
+    assert message == "'\\ud800' has characters that are no text: write the prompt in UTF-8"
+
+
+def test_a_folder_whose_name_is_in_another_encoding_is_used(job, tmp_path, capsys):
+    run = tmp_path / os.fsdecode(b"caf\xe9")
+    first = train.main(job("CoOp", output=run))
+    assert "TensorBoard needs a folder with a name in UTF-8" in capsys.readouterr().out
+    again = train.main(job("CoOp", output=run))
+    assert again == first
+    assert "caf\\udce9/base/results.json (CoOp" in (run / "log.txt").read_text()

@@ -85,7 +85,9 @@ def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     It is written beside ``path``, flushed and renamed; after an error ``path`` is as it was.
     """
     temporary = f"{os.fspath(path)}.tmp-{os.getpid()}"
-    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+    text: dict[str, Any] = (
+        {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+    )
     try:
         with errors_named(path), open(temporary, mode, **text) as file:
             yield file

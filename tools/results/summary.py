@@ -164,7 +164,9 @@ def config_label(found: Mapping[str, Any]) -> str:
     """`<config>[-<tag>]` of a result; of an older one, the name of its folder."""
     run, _ = _layout(found["run"])
     in_layout = run.name.startswith("seed") and len(run.parents) > 1
-    return found.get("config") or (run.parents[1].name if in_layout else run.name)
+    name = run.parents[1].name if in_layout else run.name
+    # the name of a folder may have bytes that are no text, which pictures cannot show
+    return found.get("config") or name.encode(errors="backslashreplace").decode()
 
 
 def protocol_of(found: Mapping[str, Any]) -> str:

@@ -19,6 +19,11 @@ def fill(template: str, classname: str) -> str:
     return template.replace("{}", plain_name(classname))
 
 
+def is_text(text: str) -> bool:
+    """Whether UTF-8 has all characters: not the lone halves of some that YAML and JSON can name."""
+    return text.isascii() or text.encode(errors="replace").decode() == text
+
+
 def _tokenizer() -> Any:
     """OpenAI's tokenizer; a second one would read its words once more."""
     from clip.clip import _tokenizer  # `clip` loads torchvision, which is slow
@@ -32,12 +37,9 @@ def encode(text: str) -> list[int]:
     Raises:
         MethodError: the text has characters that UTF-8 has not.
     """
-    try:
-        return _tokenizer().encode(text)
-    except UnicodeEncodeError:
-        raise MethodError(
-            f"{text!a} has characters that are no text: write the prompt in UTF-8"
-        ) from None
+    if not is_text(text):  # the tokenizer would put another character in their place
+        raise MethodError(f"{text!a} has characters that are no text: write the prompt in UTF-8")
+    return _tokenizer().encode(text)
 
 
 def start_token() -> int:
