@@ -90,8 +90,6 @@ def _check_values(path: Path, found: Mapping[str, Any]) -> None:
         sound = _is(value, kinds)
         if key == "accuracy":
             sound = sound and 0 <= value <= 100
-        elif isinstance(value, str):
-            sound = sound and value.encode(errors="replace").decode() == value  # no half characters
         elif key == "seconds":
             sound = sound and all(_is(part, (int, float, NoneType)) for part in value.values())
         if not sound:

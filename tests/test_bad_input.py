@@ -321,12 +321,11 @@ def test_half_characters_in_a_prompt_are_named(job, refused, tmp_path):
     pool = tmp_path / "pool.yaml"
     pool.write_text('templates:\n- "a {}."\n- "\\ud800 {}."\n')
     message = refused(job("MoPD", "TRAINER.MOPD.POOL", str(pool)))
-    assert message == (
-        f"{pool}, line 3, templates[1]: '\\ud800 {{}}.' has characters that are no text. Write "
-        "them in UTF-8."
-    )
+    found = "'\\ud800' is half a character. Write the character itself."
+    assert message == f"{pool}, line 3: {found}"
     message = refused(job("CoOp", "TRAINER.COOP.CTX_INIT", "\ud800"))
-    assert message == "'\\ud800' has characters that are no text: write the prompt in UTF-8"
+    assert message.startswith("command line: TRAINER.COOP.CTX_INIT is '\\ud800', expected words")
+    assert message.endswith(" without halves of characters")
 
 
 def test_a_folder_whose_name_is_in_another_encoding_is_used(job, tmp_path, capsys):

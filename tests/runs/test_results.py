@@ -29,7 +29,7 @@ def test_a_byte_order_mark_makes_no_difference(tmp_path):
         (b'{"dataset": "caf\xe9"}', "cannot be read ('utf-8' codec can't decode byte 0xe9"),
         (
             json.dumps({**GOOD, "dataset": "\ud800"}).encode(),
-            "is not the results of a run (dataset is '\\ud800', expected a text)",
+            "is damaged ('utf-8' codec can't encode character",
         ),
     ],
 )

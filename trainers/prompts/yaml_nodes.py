@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from trainers.backbones.tokens import EXAMPLE, is_text
+from trainers.backbones.tokens import EXAMPLE
 from trainers.errors import MethodError, closest
 from trainers.yaml_files import compose, shown
 
@@ -62,9 +62,6 @@ class Node:
         """The text of a scalar. Raises MethodError for what YAML does not read as text."""
         if self.kind == "str" and isinstance(self.node, yaml.ScalarNode):
             value: str = self.node.value
-            if not is_text(value):
-                found = f"{value!a} has characters that are no text"
-                raise self.mistake(found, "Write them in UTF-8")
             return value
         raise self.mistake(f"expected text, found {self._source()}", _QUOTES)
 
