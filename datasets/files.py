@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -43,6 +44,15 @@ def images_and_others(folder: Path | str) -> tuple[list[str], list[str]]:
         )
     others = sorted(e.name for e in files if not is_image(e.name))
     return sorted(e.name for e in found), others
+
+
+def left_out(others: Sequence[str]) -> tuple[str, ...]:
+    """A note that counts files that are no images by their suffix; none without such files."""
+    if not others:
+        return ()
+    counts = Counter(Path(name).suffix.lower() or "without a suffix" for name in others)
+    shown = [f"{count} {suffix}" for suffix, count in counts.most_common()]
+    return (f"files left out, no images by their suffix: {some(shown)}",)
 
 
 def is_image(name: str) -> bool:

@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from datasets.files import (
     images,
     images_and_others,
     is_image,
+    left_out,
     path_problem,
     read_text,
     some,
@@ -142,7 +142,7 @@ class Folder(Own):
             ]
             for part, classes in found.items()
         }
-        return replace(_finish(path, path, lists), notes=_left_out(others))
+        return replace(_finish(path, path, lists), notes=left_out(others))
 
 
 @DATASET_REGISTRY.register()
@@ -254,7 +254,7 @@ def _class_folders(place: Path, others: list[str]) -> dict[str, list[str]]:
         found[name], strangers = images_and_others(place / name)
         others += strangers
         if not found[name]:
-            has = "".join(f" ({note})" for note in _left_out(strangers))
+            has = "".join(f" ({note})" for note in left_out(strangers))
             raise DatasetError(
                 f"the class folder {place / name} has no images{has}: add some, or delete the "
                 "folder"
@@ -262,15 +262,6 @@ def _class_folders(place: Path, others: list[str]) -> dict[str, list[str]]:
     if not found:
         raise DatasetError(f"{place} has no class folders")
     return found
-
-
-def _left_out(others: Sequence[str]) -> tuple[str, ...]:
-    """A note that counts files that are no images by their suffix; none without such files."""
-    if not others:
-        return ()
-    counts = Counter(Path(name).suffix.lower() or "without a suffix" for name in others)
-    shown = [f"{count} {suffix}" for suffix, count in counts.most_common()]
-    return (f"files left out, no images by their suffix: {some(shown)}",)
 
 
 # ---- tables

@@ -20,20 +20,9 @@ from dassl.utils import (
 )
 from dassl.utils import checkpoint as ckpt
 
+from .quiet_threads import QuietThreads
+
 __all__ = ["TrainerBase"]
-
-
-class _Quiet:
-    """For `threading.excepthook`: no traceback for errors of the system in threads that begin from
-    now on, since who uses them is told at the next call. All else goes to the hook of before."""
-
-    def __init__(self) -> None:
-        self.others = set(threading.enumerate())
-        self.before = threading.excepthook
-
-    def __call__(self, args: threading.ExceptHookArgs) -> None:
-        if args.thread in self.others or not isinstance(args.exc_value, OSError):
-            self.before(args)
 
 
 class TrainerBase:
@@ -297,7 +286,7 @@ class TrainerBase:
             return
         print(f"Initialize tensorboard (log_dir={log_dir})")
         self._curves = log_dir
-        threading.excepthook = _Quiet()
+        threading.excepthook = QuietThreads()
         try:
             with errors_named(log_dir):
                 self._writer = SummaryWriter(log_dir=log_dir)
@@ -320,7 +309,7 @@ class TrainerBase:
 
     def _forget_hook(self) -> None:
         hook = threading.excepthook
-        threading.excepthook = hook.before if isinstance(hook, _Quiet) else hook
+        threading.excepthook = hook.before if isinstance(hook, QuietThreads) else hook
 
     def write_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> None:
         """Add a point to a TensorBoard curve; nothing happens without a writer."""
