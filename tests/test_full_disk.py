@@ -75,5 +75,5 @@ def test_a_cache_that_cannot_be_written_is_a_note(job, fill, tmp_path, capsys):
     fill(r".*\.part")
     train.main(job("CoOp", "CACHE.DIR", str(folder)))
     shown = capsys.readouterr()
-    assert f"Note: {folder} cannot be written ({NO_ROOM}): features are not kept" in shown.out
+    assert f"Note: {folder} cannot be written ({NO_ROOM}): nothing is kept there" in shown.out
     assert shown.err == "" and [path for path in folder.rglob("*") if path.is_file()] == []
