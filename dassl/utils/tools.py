@@ -130,8 +130,8 @@ def set_random_seed(seed: int) -> None:
 def read_image(path: str | os.PathLike) -> Image.Image:
     """Return the image file as an RGB picture of 8 bits a channel.
 
-    16-bit grey values are scaled to 8 bits. Palettes and CMYK become RGB, an alpha channel is left
-    out, and a rotation that EXIF asks for is not done, as in the code of CoOp.
+    Grey values of 12 or 16 bits are scaled to 8. Palettes and CMYK become RGB, an alpha channel is
+    left out, and a rotation that EXIF asks for is not done, as in the code of CoOp.
 
     Raises:
         MissingFileError: there is no such file.
@@ -161,9 +161,12 @@ def read_image(path: str | os.PathLike) -> Image.Image:
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
     """An image whose values Pillow converts as they are: it would cut larger ones off at 255."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        values = np.asarray(image).astype(np.uint32)  # 0 to 65535
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        tags = getattr(image, "tag_v2", {})  # of a TIFF file; 258: bits, 262: 0 where white is 0
+        most = 2 ** tags.get(258, (16,))[0] - 1
+        values = np.asarray(image).astype(np.uint32)  # 0 to most
+        grey = ((values * 255 + most // 2) // most).astype(np.uint8)
+        return Image.fromarray(255 - grey if tags.get(262) == 0 else grey)
     if image.mode in ("I", "F"):
         kind = "whole numbers of 32 bits" if image.mode == "I" else "decimal numbers"
         raise ImageError(

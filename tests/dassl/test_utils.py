@@ -2,6 +2,7 @@
 
 import json
 import random
+import struct
 import warnings
 from typing import Any
 
@@ -248,6 +249,28 @@ def test_grey_values_of_16_bits_are_scaled_to_8(tmp_path, suffix):
     pixels = np.asarray(utils.read_image(tmp_path / f"x.{suffix}"))
     assert pixels[0, :, 0].tolist() == [0, 1, 0, 1, 117, 255]
     assert (pixels == pixels[..., :1]).all()
+
+
+def test_grey_values_of_12_bits_and_where_white_is_0_are_scaled_as_well(tmp_path):
+    """Pillow reads both as 16 bits from black to white, and writes neither."""
+    twelve = bytes((0x00, 0x08, 0x00, 0xFF, 0xF0, 0x10))  # 0, 2048, 4095, 16
+    sixteen = np.array([0, 32_896, 65_535, 257], "<u2").tobytes()
+    for bits, white, data, expected in (
+        (12, 255, twelve, [0, 128, 255, 1]),
+        (16, 255, sixteen, [0, 128, 255, 1]),
+        (16, 0, sixteen, [255, 127, 0, 254]),
+    ):
+        fields = {256: 4, 257: 1, 258: bits, 259: 1, 262: int(white > 0), 273: 8, 277: 1, 278: 1}
+        fields[279] = len(data)
+        table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+        head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+        (tmp_path / "x.tif").write_bytes(
+            head + data + struct.pack("<H", len(fields)) + table + bytes(4)
+        )
+        pixels = np.asarray(utils.read_image(tmp_path / "x.tif"))
+        assert pixels[0, :, 0].tolist() == expected
+    (tmp_path / "x.ppm").write_bytes(b"P5 3 1 4095\n" + np.array([0, 2048, 4095], ">u2").tobytes())
+    assert np.asarray(utils.read_image(tmp_path / "x.ppm"))[0, :, 0].tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize(
