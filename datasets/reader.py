@@ -4,6 +4,7 @@ Nothing is written, neither below the data nor elsewhere: lists are read and dra
 that there is no cache that could be stale.
 """
 
+import html
 import os
 import shlex
 from collections.abc import Iterable
@@ -211,13 +212,24 @@ def run_lists(cfg: CfgNode, split: Split) -> list[list[Datum]]:
 
 
 def note_twins(names: Iterable[str]) -> None:
-    """Say which class names CLIP reads as one prompt: it tells no capitals, blanks and _ apart."""
-    spellings: dict[str, list[str]] = {}
+    """Say which class names CLIP reads as one prompt, as cat and CAT, or a_b and a b."""
+    spellings: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        spellings.setdefault(" ".join(name.replace("_", " ").lower().split()), []).append(name)
+        spellings.setdefault(words(name), []).append(name)
     twins = [" = ".join(same) for same in spellings.values() if len(same) > 1]
     if twins:
         print(f"Note: classes with one prompt, which cannot be told apart: {some(twins)}")
+
+
+def words(name: str) -> tuple[str, ...]:
+    """What CLIP's tokenizer makes tokens of: names with the same words have the same tokens."""
+    import ftfy  # both slow to import, and CLIP needs them, too
+    import regex
+
+    text = ftfy.fix_text(name.replace("_", " "))
+    text = html.unescape(html.unescape(text)).lower()
+    pattern = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+    return tuple(regex.findall(pattern, text))
 
 
 def _located(split: Split, items: list[Listed]) -> list[Listed]:

@@ -1,9 +1,15 @@
 """What a run refuses, or says, because its numbers would mean nothing."""
 
+from collections import defaultdict
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import train
+from datasets.reader import words
+from trainers.backbones.tokens import encode, plain_name
 
 
 @pytest.fixture
@@ -37,6 +43,16 @@ def test_classes_with_one_prompt_are_named(job, photos, capsys):
     train.main(job("ZeroshotCLIP", "--eval-only", *pairs, "DATASET.SUBSAMPLE_CLASSES", "all"))
     note = "Note: classes with one prompt, which cannot be told apart: "
     assert f"{note}Blue Jay = blue_jay, CAT = cat\n" in capsys.readouterr().out
+
+
+@given(st.lists(st.text("aA's.-_&; 1é\u00a0ﬁﬀ", max_size=5), max_size=20))
+def test_names_have_one_prompt_where_they_have_the_same_tokens(names):
+    names = [*names, "blue-jay", "blue - jay", "a&b", "a&amp;b", "no 1", "no1"]
+    by_words, by_tokens = defaultdict(list), defaultdict(list)
+    for name in names:
+        by_words[words(name)].append(name)
+        by_tokens[tuple(encode(plain_name(name)))].append(name)
+    assert list(by_words.values()) == list(by_tokens.values())
 
 
 def test_what_is_asked_of_results_that_exist_is_said_to_be_left_out(job, capsys, tmp_path):
