@@ -47,12 +47,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     if done is not None:
         folder.check_inputs(done, look(cfg, not args.eval_only))
         print(f"Results exist already: {folder.results_path} ({_summary(done)})")
-        for key in ("PER_CLASS_RESULT", "COMPUTE_CMAT"):
-            if cfg.TEST[key]:
-                print(
-                    f"Note: TEST.{key} is not done for results that exist: test the model again, "
-                    "with --eval-only --model-dir and another --output-dir"
-                )
+        for note in left_out(folder):
+            print(f"Note: {note}")
         return done
     log = folder.results_path.parent if args.eval_only else folder.path
     with folder.lock(), setup_logger(log):
@@ -91,6 +87,26 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
         results = folder.write_results({**measured, **inputs})
         print(f"Results: {folder.results_path} ({_summary(results)})")
         return results
+
+
+def left_out(folder: RunFolder) -> list[str]:
+    """What a run whose results exist asks for, and does not get."""
+    cfg = folder.cfg
+    notes = [
+        f"TEST.{key} is not done for results that exist: test the model again, with --eval-only "
+        "--model-dir and another --output-dir"
+        for key in ("PER_CLASS_RESULT", "COMPUTE_CMAT")
+        if cfg.TEST[key]
+    ]
+    every, last = cfg.TRAIN.CHECKPOINT_FREQ, cfg.OPTIM.MAX_EPOCH
+    names = {path.name for path in folder.path.glob("*/model.pth.tar-*")}
+    wanted = 0 < every < last and f"model.pth.tar-{every}" not in names
+    if wanted and f"model.pth.tar-{last}" in names:
+        notes.append(
+            "TRAIN.CHECKPOINT_FREQ makes no checkpoints of a training that is done: train again "
+            "with another --output-dir"
+        )
+    return notes
 
 
 def refuse_test_only(cfg: CfgNode, trains: bool = True) -> None:

@@ -13,7 +13,7 @@ from runs.inputs import Inputs, look
 from runs.jobs import Evaluation, Job
 from runs.protocols import PROTOCOLS
 from runs.results import read_results
-from runs.run import run
+from runs.run import left_out, run
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
@@ -42,17 +42,20 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     return [trained, *(_run(*model, *job.arguments(test, source)) for test in others)]
 
 
-def check_done(job: Job, seen: dict[str, Inputs | None]) -> None:
+def check_done(job: Job, seen: dict[str, Inputs | None]) -> list[str]:
     """Refuse results of a job that is done, if its settings or images are other ones now.
 
     Args:
         job: all its results are there.
         seen: datasets that were looked at, so that jobs which share one read it once.
 
+    Returns:
+        What the job asks for, and does not get, since its results exist.
+
     Raises:
         UserError: saying which differ, and what to do.
     """
-    source = ""
+    source, notes = "", []
     for test in job.evaluations():
         cfg = settings(job, test, source)
         trains = job.learns and not source
@@ -63,6 +66,8 @@ def check_done(job: Job, seen: dict[str, Inputs | None]) -> None:
             seen[key] = look(cfg, trains)
         folder.check_inputs(read_results(folder.results_path) or {}, seen[key])
         source = source or (dataset_label(cfg) if job.learns else "")
+        notes += left_out(folder)
+    return notes
 
 
 def settings(job: Job, test: Evaluation, source: str = "") -> Any:

@@ -62,6 +62,10 @@ def test_what_is_asked_of_results_that_exist_is_said_to_be_left_out(job, capsys,
     train.main(job("ZeroshotCLIP", "--eval-only", "TEST.COMPUTE_CMAT", "True"))
     assert "Note: TEST.COMPUTE_CMAT is not done for results that exist" in capsys.readouterr().out
     assert not list(tmp_path.rglob("cmat*"))
+    for every, told in (("0", 0), ("1", 1), ("2", 0)):
+        pairs = ("--output-dir", str(tmp_path / "trained"), "TRAIN.CHECKPOINT_FREQ", every)
+        train.main(job("CoOp", *pairs))
+        assert capsys.readouterr().out.count("Note: TRAIN.CHECKPOINT_FREQ makes no") == told
 
 
 def test_a_warm_up_longer_than_the_training_is_refused(job, refused):

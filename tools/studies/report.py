@@ -2,12 +2,13 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from tabulate import tabulate
 
 from dassl.utils import UserError, progress
+from runs.jobs import Job
 from tools.results import tables
 from tools.studies.file import Study
 from tools.studies.state import STATES, Failure, last_error, log_path, state
@@ -47,22 +48,23 @@ def status(study: Study) -> str:
     return "\n".join(lines)
 
 
-def table(study: Study, options: Sequence[str] = ()) -> None:
+def table(study: Study, options: Sequence[str] = (), without: Collection[Job] = ()) -> None:
     """Print the table of the results that are there; on stderr, how many jobs are missing.
 
     Args:
         study: the study.
         options: those of tools.tables, e.g. --format markdown.
+        without: jobs that count as missing.
 
     Raises:
         UserError: there are no results, or they do not fit the options.
         SystemExit: the options are wrong.
     """
-    folders = [str(job.folder) for job in study.jobs if job.found()]
+    folders = [str(job.folder) for job in study.jobs if job not in without and job.found()]
     if not folders:
         raise UserError(f"{study.path} has no results yet: python -m tools.study run {study.path}")
     tables.deliver(tables.build_parser().parse_args([*folders, *options]))
-    missing = sum(not job.done() for job in study.jobs)
+    missing = sum(job in without or not job.done() for job in study.jobs)
     if missing:
         print(f"{missing} of {len(study.jobs)} jobs are missing or not complete", file=sys.stderr)
 

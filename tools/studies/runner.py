@@ -42,9 +42,10 @@ def run(study: Study, jobs: int = 0) -> None:
     if runner.interrupted:
         print("interrupted: the same command continues where the jobs were", file=sys.stderr)
         raise SystemExit(130)
-    if any(job.found() for job in study.jobs):
+    failed = {failure.job for failure in failures}  # what they found before may be of other images
+    if any(job.found() for job in study.jobs if job not in failed):
         try:
-            table(study)
+            table(study, without=failed)
         except UserError as error:  # what failed is said all the same
             print(f"error: {error}", file=sys.stderr)
     if failures:
@@ -181,15 +182,18 @@ def _look_at_done(study: Study) -> tuple[list[Job], list[Failure]]:
     """The jobs that are left; what is done with other settings or images is a failure."""
     left, failures = [], []
     seen: dict[str, Inputs | None] = {}
+    notes: list[str] = []
     for job in study.jobs:
         if not job.done():
             left.append(job)
             continue
         try:
-            check_done(job, seen)
+            notes += check_done(job, seen)
             log_path(study, job, failed=True).unlink(missing_ok=True)
         except command.expected_errors() as error:
             failures.append(refuse(study, job, str(error)))
+    for note in dict.fromkeys(notes):
+        say(f"Note: {note}")
     return left, failures
 
 

@@ -107,14 +107,18 @@ def test_results_of_images_that_have_changed_since_are_not_taken_for_done(
     study = read_study(path, data_root, tmp_path / "out")
     for job in study.jobs:
         run_job(job)
+    path.write_text(path.read_text().replace("opts:", "opts:\n  TEST.COMPUTE_CMAT: true"))
     main(["run", str(path), *where])
-    assert "2 jobs, 2 done before, 0 to do" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 jobs, 2 done before, 0 to do" in shown and "ZeroshotCLIP  embedded" in shown
+    assert shown.count("Note: TEST.COMPUTE_CMAT is not done for results that exist") == 1
     new = tmp_path / "photos" / "test" / "owl" / "1.bmp"  # not of the training, nor of its test
     Image.new("RGB", (32, 32), (9, 9, 9)).save(new)
     with pytest.raises(SystemExit) as stop:
         main(["run", str(path), *where])
-    shown = capsys.readouterr().err
+    table, shown = capsys.readouterr()
     assert stop.value.code == 1 and "2 of 2 jobs failed:" in shown
+    assert "ZeroshotCLIP" not in table  # the old figures are not those of the study
     assert shown.count("was measured on other images or labels than") == 2
     assert shown.count("1 changed: ") == 2 and str(new) in shown
 
