@@ -115,6 +115,8 @@ class RunFolder:
         """
         for folder in filter(None, (self.path, self.cfg.RESUME and Path(self.cfg.RESUME))):
             found = _read_settings(folder / "config.yaml")
+            if found is None and folder == self.path:  # config.yaml is lost: results tell it, too
+                found = (read_results(self.results_path) or {}).get("settings")
             if found is None:
                 continue
             # a test may be on other classes than the training was
@@ -165,20 +167,20 @@ class RunFolder:
         """
         if inputs is None:
             return
-        content = (results.get("content") or {}).get("test")
-        if inputs.test.differs(results.get("data"), content):
+        content = results.get("content") or {}
+        if inputs.test.differs(results.get("data"), content.get("test")):
             raise UserError(
                 f"{self.results_path} was measured on other images or labels than "
                 f"{dataset_label(self.cfg)} has now{inputs.test.what()}: choose {ELSEWHERE}"
             )
-        self._check_trained(self.path, inputs)
+        self._check_trained(self.path, inputs, content.get("train"))
         inputs.keep()
 
-    def _check_trained(self, folder: Path, inputs: Inputs) -> None:
+    def _check_trained(self, folder: Path, inputs: Inputs, content: str | None = None) -> None:
         """Refuse a run that was trained on other images or labels than there are now."""
         found = _read_settings(folder / "config.yaml") or {}
-        train = inputs.train
-        if train and train.differs(found.get(TRAINED_KEY), found.get(TRAINED_CONTENT_KEY)):
+        train, content = inputs.train, found.get(TRAINED_CONTENT_KEY) or content
+        if train and train.differs(found.get(TRAINED_KEY), content):
             raise UserError(
                 f"{folder} holds a run that was trained on other images or labels than "
                 f"{dataset_label(self.cfg)} has now{train.what()}: choose {ELSEWHERE}"

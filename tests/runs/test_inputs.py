@@ -149,6 +149,14 @@ def test_results_of_a_training_on_other_images_are_refused(
     assert not results.exists() and not (tmp_path / "new" / "config.yaml").exists()
 
 
+def test_results_whose_settings_were_lost_are_bound_as_well(words, refused, photos, tmp_path):
+    first = train.main(words("CoOp"))
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert train.main(words("CoOp")) == first
+    assert "OPTIM.LR is 0.02 there, 0.5 here" in refused(words("CoOp", "OPTIM.LR", "0.5"))
+    assert_matches(replace_training_images(photos), refused(words("CoOp")))
+
+
 def test_validation_images_that_choose_the_model_are_bound_as_well(words, refused, photos):
     for number, name in enumerate(NAMES):
         for i in range(2):
