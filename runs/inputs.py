@@ -14,7 +14,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.data.datasets import build_dataset
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets.files import some
 from trainers.features.cache import FeatureCache
 from trainers.features.files import FileDigests, content_digest
@@ -111,15 +111,29 @@ class Inputs:
 
 
 def look(cfg: CfgNode, trains: bool) -> Inputs | None:
-    """The inputs of a run as they are now; None where its data is not, as results say then."""
+    """The inputs of a run as they are now; None, after a note, where its data is not.
+
+    Raises:
+        ValueError, OSError: the data is there, but cannot be used as it is now.
+    """
     try:
         with redirect_stdout(io.StringIO()):
             dataset = build_dataset(cfg)
-    except (ValueError, OSError) as error:  # results may be looked at where the data is not
-        why = str(error).partition("\n")[0]
+    except (ValueError, OSError) as error:
+        if _is_there(cfg):
+            raise
+        why = str(error).partition("\n")[0]  # results may be looked at where the data is not
         print(f"Note: not compared with the images, which cannot be read: {why}")
         return None
     return Inputs(cfg, dataset, trains)
+
+
+def _is_there(cfg: CfgNode) -> bool:
+    """Whether there is a file or folder where the dataset should be."""
+    if cfg.DATASET.PATH:
+        return Path(cfg.DATASET.PATH).exists()
+    name = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "dataset_dir", "")
+    return bool(name) and (Path(cfg.DATASET.ROOT).expanduser() / name).exists()
 
 
 def _names_digest(cfg: CfgNode, items: Any) -> str:

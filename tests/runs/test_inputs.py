@@ -233,14 +233,30 @@ def test_results_without_their_images_can_be_looked_at_and_are_said_to_be_unchec
     words, photos, capsys
 ):
     first = train.main(words("ZeroshotCLIP", "--eval-only"))
-    gone = photos / "test" / "cat" / "3.bmp"
-    gone.unlink()
-    gone.symlink_to("nowhere")
+    photos.rename(photos.with_name("elsewhere"))
     capsys.readouterr()
     assert train.main(words("ZeroshotCLIP", "--eval-only")) == first
     said = capsys.readouterr().out
     assert said.startswith("Note: not compared with the images, which cannot be read: Folder: ")
-    assert str(gone) in said.splitlines()[0]
+    assert str(photos) in said.splitlines()[0]
+
+
+def test_results_of_images_that_are_there_but_cannot_be_used_are_not_shown(
+    words, refused, photos, job, data_root, tmp_path
+):
+    train.main(words("ZeroshotCLIP", "--eval-only"))
+    gone = photos / "test" / "cat" / "3.bmp"
+    gone.unlink()
+    gone.symlink_to("nowhere")
+    assert refused(words("ZeroshotCLIP", "--eval-only")).startswith("Folder: ")
+
+    shutil.copytree(data_root / "digits", tmp_path / "root" / "digits")
+    digits = ["--eval-only", "DATASET.NAME", "Digits", "--output-dir", str(tmp_path / "digits")]
+    below = ["--root", str(tmp_path / "root")]
+    train.main(job("ZeroshotCLIP", *digits, *below))
+    (tmp_path / "root" / "digits" / "split.json").write_text("{")
+    message = refused(job("ZeroshotCLIP", *digits, *below))
+    assert "split.json is missing or damaged" in message
 
 
 def test_the_names_of_all_classes_are_part_of_the_content(photos):
