@@ -1,4 +1,4 @@
-"""What the plots show: figures over a knob, and gains over a baseline."""
+"""What the plots of a knob show: figures of rows that differ in it only."""
 
 import json
 import re
@@ -185,25 +185,3 @@ def _labels(groups: Sequence[Sequence[_Point]]) -> list[str]:
         words = list(told) if len(told) < 3 else [mine.row.config]  # more is too much to read
         labels.append(f"{mine.row.method} ({', '.join(words)})" if words else mine.row.method)
     return labels
-
-
-def baseline_of(summary: Summary, row: Row, wanted: str) -> Row | None:
-    """The row that another is compared with, or None where that is not clear.
-
-    Args:
-        wanted: METHOD or METHOD/CONFIG. Of several configurations of a method, the one with the
-            same label is meant, or the one of which the row's label is a variant.
-    """
-    method, _, config = wanted.partition("/")
-    found = [r for r in summary.rows if r.method == method and r.shots == row.shots]
-    found = [r for r in found if not config or r.config == config]
-    if len(found) > 1:
-        same = [r for r in found if row.config == r.config]
-        found = same or [r for r in found if row.config.startswith(f"{r.config}-")]
-    return found[0] if len(found) == 1 and found[0] != row else None
-
-
-def gains(summary: Summary, row: Row, base: Row, dataset: str) -> dict[str, float]:
-    """Percentage points of a row over another on a dataset, by measure; what lacks is absent."""
-    mine, theirs = (summary.cells[one, dataset].figures for one in (row, base))
-    return {m: mine[m].mean - theirs[m].mean for m in mine.keys() & theirs.keys()}

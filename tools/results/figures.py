@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from dassl.utils import UserError
 from runs.results import collect, writing
-from tools.results.curves import KNOBS, Curve, Knob, baseline_of, curves, gains
+from tools.results.curves import KNOBS, Curve, Knob, curves
+from tools.results.pairing import CONFIDENCE, Paired, baseline_of, check_baseline, paired
 from tools.results.published import paper_order
 from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
 from tools.results.summary_tables import head, shown_datasets, title
@@ -53,12 +54,12 @@ def write_plots(folders: Iterable[Path], out: Path, baseline: str | None = None)
     except ImportError as error:
         raise UserError("plots need matplotlib: pip install -r requirements.txt") from error
     summaries = summarise(collect(folders), paper_order())
-    rows = dict.fromkeys(row for summary in summaries for row in summary.rows)
-    names = {name for row in rows for name in (row.method, f"{row.method}/{row.config}")}
-    if baseline and baseline not in names:
-        raise UserError(f'no results of "{baseline}"; there are: {", ".join(sorted(names))}')
+    if baseline is None:
+        baseline = "CoOp"
+    else:
+        check_baseline(summaries, baseline)
     with matplotlib.rc_context(STYLE):
-        files = [file for one in summaries for file in _plots(one, out, baseline or "CoOp")]
+        files = [file for one in summaries for file in _plots(one, out, baseline)]
     if not files:
         knobs = ", ".join(knob.name for knob in KNOBS)
         raise UserError(
@@ -145,37 +146,55 @@ def _draw_curve(panel: Axes, curve: Curve, measure: str, values: Sequence[float]
 
 
 def gain_figure(summary: Summary, row: Row, base: Row) -> Figure:
-    """Gain of a row over another on each dataset, sorted, the average below."""
+    """Gain of a row over another on each dataset, sorted, the average below.
+
+    Gains are means over the seeds that both have, with their confidence intervals.
+    """
     datasets = shown_datasets(summary)
     count = len(summary.measures)
     # one scale for all panels: bars of the same length are gains of the same size
     figure, panels = _panels(count, (3.9 * count + 0.6, 0.34 * len(datasets) + 1.5), sharex=True)
     whole = {d: all(summary.whole(one, d) for one in (row, base)) for d in datasets}
-    by_dataset = {d: gains(summary, row, base, d) for d in datasets}
+    by_dataset = {d: paired(summary, row, base, d) for d in datasets}
     for panel, measure in zip(panels, summary.measures, strict=True):
-        found = {name: gain.get(measure) for name, gain in by_dataset.items()}
+        found = {name: gains.get(measure) for name, gains in by_dataset.items()}
         _draw_gains(panel, found, [name for name in datasets if not whole[name]])
         panel.set_title(_measure(measure))
-    panels[0].set_xlim(_room([v for gain in by_dataset.values() for v in gain.values()]))
-    star = "" if all(whole.values()) else " (*: seeds are missing)"
-    figure.supxlabel(f"gain in accuracy, percentage points{star}", fontsize=11)
+    every = [gain for gains in by_dataset.values() for gain in gains.values()]
+    panels[0].set_xlim(_room(every))
+    explained = f"lines: {CONFIDENCE}% confidence interval, paired by seed"
+    parts = [explained] if any(gain.interval for gain in every) else []
+    parts += [] if all(whole.values()) else ["*: seeds are missing"]
+    legend = f" ({'; '.join(parts)})" if parts else ""
+    figure.supxlabel(f"gain in accuracy, percentage points{legend}", fontsize=11)
     versus = f"{row.method} ({row.config}) over {base.method} ({base.config})"
     figure.suptitle(f"{head(summary)}, {row.shots} shots: {versus}", fontsize=12)
     return figure
 
 
-def _room(found: Sequence[float]) -> tuple[float, float]:
-    """Limits of an axis with room for a number at the end of the longest bars."""
-    low, high = min(0.0, *found, 0.0), max(0.0, *found, 0.0)
-    room = 0.5 * (high - low) or 1.0
-    # a number of zero or more stands at the right, even where all bars go to the left
-    right = any(value >= 0 for value in found)
-    return low - room * (low < 0), high + room * right
+def _room(gains: Sequence[Paired]) -> tuple[float, float]:
+    """Limits of an axis with room for a number beside the longest bars and intervals."""
+    ends = [0.0, *(end for gain in gains for end in _ends(gain))]
+    span = max(ends) - min(ends) or 1.0
+    numbers = [_beside(gain) + (0.5 if gain.mean >= 0 else -0.5) * span for gain in gains] or [1.0]
+    edge = 0.03 * span * any(gain.interval for gain in gains)  # the last line ends within the axis
+    return min(*numbers, min(ends) - edge, 0.0), max(*numbers, max(ends) + edge, 0.0)
 
 
-def _draw_gains(panel: Axes, found: Mapping[str, float | None], partial: Sequence[str]) -> None:
+def _ends(gain: Paired) -> tuple[float, float]:
+    """Where the interval begins and ends; without one, the bar."""
+    return gain.interval or (gain.mean, gain.mean)
+
+
+def _beside(gain: Paired) -> float:
+    """Where the number of a gain stands: at the right of one of zero or more."""
+    low, high = _ends(gain)
+    return max(high, 0.0) if gain.mean >= 0 else min(low, 0.0)
+
+
+def _draw_gains(panel: Axes, found: Mapping[str, Paired | None], partial: Sequence[str]) -> None:
     """Bars from the largest gain to the largest loss; what is missing is named, without a bar."""
-    rest = {name: gain for name, gain in found.items() if name != AVERAGE}
+    rest = {name: gain.mean if gain else None for name, gain in found.items() if name != AVERAGE}
     order = sorted(rest, key=lambda name: (rest[name] is None, -(rest[name] or 0.0), name))
     order += [AVERAGE] if AVERAGE in found else []
     for at, name in enumerate(order):
@@ -183,22 +202,31 @@ def _draw_gains(panel: Axes, found: Mapping[str, float | None], partial: Sequenc
         place = at + 0.4 * (name == AVERAGE)  # a gap above the average
         if gain is None:
             panel.text(0, place, " missing", va="center", color=MEAN, fontstyle="italic")
-            continue
-        colour = MEAN if name == AVERAGE else GAIN if gain >= 0 else LOSS
-        panel.barh(place, gain, height=0.7, color=colour)
-        side = "left" if gain >= 0 else "right"
-        offset = (3 if gain >= 0 else -3, 0)
-        shown = f"{gain:+z.2f}".replace("-", "\N{MINUS SIGN}")
-        panel.annotate(
-            shown, (gain, place), offset, textcoords="offset points",
-            ha=side, va="center", fontsize=10,
-        )  # fmt: skip
+        else:
+            colour = MEAN if name == AVERAGE else GAIN if gain.mean >= 0 else LOSS
+            _draw_gain(panel, gain, place, colour)
     panel.axvline(0, color="black", linewidth=0.8)
     names = [f"{name} *" if name in partial else name for name in order]
     panel.set_yticks([at + 0.4 * (name == AVERAGE) for at, name in enumerate(order)], names)
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
     panel.invert_yaxis()
+
+
+def _draw_gain(panel: Axes, gain: Paired, place: float, colour: str) -> None:
+    """A bar, its interval, and its number behind both."""
+    low, high = _ends(gain)
+    margins = [[gain.mean - low], [high - gain.mean]] if gain.interval else None
+    panel.barh(
+        place, gain.mean, height=0.7, color=colour,
+        xerr=margins, capsize=3, error_kw={"elinewidth": 1.2},
+    )  # fmt: skip
+    right = gain.mean >= 0
+    shown = f"{gain.mean:+z.2f}".replace("-", "\N{MINUS SIGN}")
+    panel.annotate(
+        shown, (_beside(gain), place), (4 if right else -4, 0),
+        textcoords="offset points", ha="left" if right else "right", va="center", fontsize=10,
+    )  # fmt: skip
 
 
 def _panels(

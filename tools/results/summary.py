@@ -64,16 +64,18 @@ class Figure:
 
     Attributes:
         mean: the figure that is shown.
-        by_seed: the same for each seed alone; empty where the seeds cannot be paired.
+        by_seed: the same for each seed alone; of an average, for the seeds of all datasets.
+        whole: the mean is over these seeds; not so if datasets have different ones.
     """
 
     mean: float
     by_seed: Mapping[int, float]
+    whole: bool = True
 
     @property
     def spread(self) -> float | None:
-        """Sample standard deviation over the seeds; None for a single one."""
-        return stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+        """Sample standard deviation over the seeds; None for a single one, or if not whole."""
+        return stdev(self.by_seed.values()) if self.whole and len(self.by_seed) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -263,14 +265,14 @@ def _average(parts: Mapping[str, Cell], measures: tuple[str, ...], backbones: se
     if len(backbones) > 1:
         problem = f"datasets with different backbones ({', '.join(sorted(backbones))})"
         return Cell({}, seeds, (problem,))
-    paired = all(part.seeds == seeds for part in parts.values())
+    same = all(part.seeds == seeds for part in parts.values())
     figures, problems = {}, []
     for measure in measures:
         found = [part.figures.get(measure) for part in parts.values()]
         whole = [figure for figure in found if figure]
         if len(whole) == len(parts):
             by_seed = {seed: fmean(f.by_seed[seed] for f in whole) for seed in seeds}
-            figures[measure] = Figure(fmean(f.mean for f in whole), by_seed if paired else {})
+            figures[measure] = Figure(fmean(f.mean for f in whole), by_seed, same)
         else:
             lacks = [name for name, figure in zip(parts, found, strict=True) if not figure]
             problems.append(f"no {measure} of {', '.join(lacks)}")
@@ -283,7 +285,7 @@ def _with_h(figures: dict[str, Figure], measures: tuple[str, ...]) -> dict[str, 
         return figures
     base, new = (figures[measure] for measure in measures)
     by_seed = {s: harmonic_mean(base.by_seed[s], new.by_seed[s]) for s in base.by_seed}
-    return {**figures, H: Figure(harmonic_mean(base.mean, new.mean), by_seed)}
+    return {**figures, H: Figure(harmonic_mean(base.mean, new.mean), by_seed, base.whole)}
 
 
 def _doubled(tests: list[Test]) -> list[str]:

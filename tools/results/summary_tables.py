@@ -143,7 +143,7 @@ def _by_dataset(summary: Summary, lines: Sequence[Line]) -> list[Table]:
                 shown = [figures.get(measure) for measure in summary.measures]
                 seeds = line.seeds.get(dataset, "")
                 rows.append([line.method, line.config, line.shots, seeds, *shown])
-        headers = ["method", "config", "shots", "seeds", *map(_measure, summary.measures)]
+        headers = ["method", "config", "shots", "seeds", *map(measure_name, summary.measures)]
         tables.append(Table(title(summary, dataset), headers, rows, labels=2))
     return tables
 
@@ -194,17 +194,17 @@ def _notes(summary: Summary) -> list[str]:
         lines += [H_NOTE, *([H_AVERAGE] if averaged else [])]
     if summary.source and averaged:
         lines.append(TARGETS.format(count=len(summary.averaged), source=summary.source))
-    for row in summary.rows:
-        missing = summary.missing(row)
-        if missing:
-            lines.append(f"missing for {row}: {'; '.join(missing)}")
-    lines += _other_images(summary)
+    lines += missing_notes(summary, summary.rows)
     return lines + (_missing_shots(summary.rows) if summary.protocol == "fewshot" else [])
 
 
-def _other_images(summary: Summary) -> list[str]:
-    """Datasets on which rows were not tested on the same images."""
+def missing_notes(summary: Summary, rows: Iterable[Row]) -> list[str]:
+    """What some rows lack, and datasets on which not all rows were tested on the same images."""
     lines = []
+    for row in rows:
+        missing = summary.missing(row)
+        if missing:
+            lines.append(f"missing for {row}: {'; '.join(missing)}")
     for dataset, classes in sorted({(test.dataset, test.classes) for test in summary.tests}):
         tests = [t for t in summary.tests if (t.dataset, t.classes) == (dataset, classes)]
         rows = [sorted({str(test.row) for test in group}) for group in other_images(tests)]
@@ -269,13 +269,14 @@ def summary_csv(summaries: Iterable[tuple[Summary, Sequence[PublishedRow] | None
             for paper in chosen:
                 rows += (
                     [summary.protocol, summary.source, dataset, paper.method, f"paper:{paper.key}",
-                     paper.shots, _measure(measure), value, *[None] * 5]
+                     paper.shots, measure_name(measure), value, *[None] * 5]
                     for measure, value in paper.figures.get(dataset, {}).items()
                 )  # fmt: skip
     return csv_text(CSV_COLUMNS, rows)
 
 
-def _measure(measure: str) -> str:
+def measure_name(measure: str) -> str:
+    """What a measure is called in tables."""
     return "accuracy" if measure == ALL else measure
 
 
@@ -292,5 +293,5 @@ def _csv_ours(
         values = (figure.mean, figure.spread) if figure else (None, None)
         key = paper.key if paper and measure in differ else None
         against = (key, differ.get(measure))
-        lines.append([*names, _measure(measure), *values, len(cell.seeds), *against, lacks])
+        lines.append([*names, measure_name(measure), *values, len(cell.seeds), *against, lacks])
     return lines

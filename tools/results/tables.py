@@ -3,6 +3,7 @@
 python -m tools.tables output/base2new/shapes
 python -m tools.tables output --format markdown --out results.md
 python -m tools.tables output/base2new/shapes --runs
+python -m tools.tables output/base2new --paired CoOp
 """
 
 import argparse
@@ -11,6 +12,8 @@ from collections.abc import Iterable
 from dassl.utils import UserError
 from runs import command
 from runs.results import collect, write_atomically
+from tools.results.pairing import check_baseline
+from tools.results.pairing_tables import paired_csv, paired_tables
 from tools.results.published import check_wanted, choose, paper_order
 from tools.results.run_tables import run_tables, runs_csv
 from tools.results.summary import summarise
@@ -30,6 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--published", nargs="*", metavar="METHOD",
         help="rows of the papers beside ours: keys of configs/published.yaml, or names of trainers "
         "(none: the usual rows)")  # fmt: skip
+    add("--paired", metavar="METHOD[/CONFIG]",
+        help="differences from this baseline, paired by seed, with confidence intervals"
+    )  # fmt: skip
     add("--out", type=command.path, metavar="FILE", help="write the tables to this file")
     return parser
 
@@ -42,12 +48,20 @@ def make(args: argparse.Namespace) -> str:
     """
     if args.runs and args.published is not None:
         raise UserError("--published compares means over seeds: leave --runs out")
+    if args.paired is not None and (args.runs or args.published is not None):
+        other = "--runs" if args.runs else "--published"
+        raise UserError(f"--paired makes tables of its own: leave {other} out")
     results = collect(args.folders)
     if args.runs:
         if args.format == "csv":
             return runs_csv(results)
         return _show(run_tables(results), args.format)
     summaries = summarise(results, paper_order())
+    if args.paired is not None:
+        check_baseline(summaries, args.paired)
+        if args.format == "csv":
+            return paired_csv(summaries, args.paired)
+        return _show(paired_tables(summaries, args.paired), args.format)
     if args.published:
         check_wanted(args.published, [summary.protocol for summary in summaries])
     wanted = args.published

@@ -15,8 +15,9 @@ from runs.results import find_results
 from tests.tools.results import calls
 from tests.tools.results.results_tree import write_base2new, write_result
 from tools.plots import main
-from tools.results.curves import KNOBS, POOL_SIZE, SHOTS, Curve, Knob, baseline_of, curves
+from tools.results.curves import KNOBS, POOL_SIZE, SHOTS, Curve, Knob, curves
 from tools.results.figures import GAIN, LOSS, MEAN, curve_figure, gain_figure
+from tools.results.pairing import baseline_of
 from tools.results.summary import AVERAGE, H, Summary, summarise
 
 refused = partial(calls.refused, main)
