@@ -189,7 +189,8 @@ KINDS: dict[str, File | Line] = {
     ),
     "tools.tables": Line(
         tables.main,
-        ("results --format markdown --published CoOp", "results --runs --out out/table.txt"),
+        ("results --format markdown --published CoOp", "results --runs --out out/table.txt",
+         "results --format csv --paired CoOp/embedded"),
     ),
     "tools.pools": Line(
         pools.main,

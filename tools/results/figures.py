@@ -24,7 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = "osD^vPX"
 LINES = ("-", "--", "-.", ":")
 HOLLOW = " (hollow: seeds are missing)"
-GAIN, LOSS, MEAN = "#0072B2", "#D55E00", "#4D4D4D"
+GAIN, LOSS, MEAN = "#0072B2", "#D55E00", "#808080"
 STYLE: Any = {  # keys of matplotlib.rcParams
     "font.size": 11,
     "axes.spines.top": False,

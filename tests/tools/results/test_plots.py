@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from matplotlib.colors import to_hex
+from scipy import stats
 
 from runs.results import find_results
 from tests.tools.results import calls
@@ -231,13 +232,61 @@ def test_a_gain_that_rounds_to_zero_has_no_minus(tmp_path):
     assert [text.get_text() for text in new.texts] == ["\N{MINUS SIGN}1.00"] * 3
 
 
-@pytest.mark.parametrize("losses", [False, True])
-def test_numbers_beside_bars_stay_within_their_panel(tmp_path, losses):
-    if losses:  # and one that is exactly zero
+def seeds_world(output: Path) -> Summary:
+    """Gains with intervals on both sides of zero; on Digits, a seed that CoOp lacks."""
+    for dataset, gains in (("Shapes", (2.0, 3.0, 7.0)), ("Digits", (-1.0, 2.0, -3.0))):
+        for seed, gain in enumerate(gains, start=1):
+            write_base2new(
+                output, 60.0 + seed + gain, 50.0, dataset=dataset, trainer="MoPD", seed=seed
+            )
+            if (dataset, seed) != ("Digits", 3):
+                write_base2new(output, 60.0 + seed, 50.0, dataset=dataset, seed=seed)
+    return summary_of(output)
+
+
+def test_gains_have_intervals_over_the_seeds_that_both_have(tmp_path):
+    summary = seeds_world(tmp_path)
+    figure = gain_figure(summary, summary.rows[1], summary.rows[0])
+    panel = figure.axes[0]
+    assert [bar.get_width() for bar in panel.patches] == [4.0, 0.5, 1.5]
+    names = [tick.get_text() for tick in panel.get_yticklabels()]
+    assert names == ["Shapes", "Digits *", "average *"]
+    differences = ([2.0, 3.0, 7.0], [-1.0, 2.0], [0.5, 2.5])
+    for bars, values in zip(panel.containers[1::2], differences, strict=True):
+        (segment,) = bars.errorbar.lines[2][0].get_segments()
+        expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert tuple(segment[:, 0]) == pytest.approx(tuple(expected))
+    assert figure.get_supxlabel() == (
+        "gain in accuracy, percentage points (lines: 95% confidence interval, paired by seed; "
+        "*: seeds are missing)"
+    )
+
+
+def test_gains_of_single_seeds_have_no_intervals_and_none_are_spoken_of(tmp_path):
+    summary = gains_world(tmp_path)
+    figure = gain_figure(summary, summary.rows[1], summary.rows[0])
+    assert all(bars.errorbar is None for bars in figure.axes[0].containers)
+    assert figure.get_supxlabel() == "gain in accuracy, percentage points"
+
+
+def test_a_figure_without_a_common_seed_has_no_bars(tmp_path):
+    for dataset in ("Shapes", "Digits"):
+        write_base2new(tmp_path, 60.0, 50.0, dataset=dataset, seed=1)
+        write_base2new(tmp_path, 61.0, 50.0, dataset=dataset, seed=2, trainer="MoPD")
+    summary = summary_of(tmp_path)
+    panel = gain_figure(summary, summary.rows[1], summary.rows[0]).axes[0]
+    assert [text.get_text().strip() for text in panel.texts] == ["missing"] * 3
+    assert panel.get_xlim() == (0.0, 1.0) and not panel.patches
+
+
+@pytest.mark.parametrize("case", ["gains", "losses", "intervals"])
+def test_numbers_beside_bars_stay_within_their_panel(tmp_path, case):
+    if case == "losses":  # and one that is exactly zero
         for dataset, ours in (("Shapes", 60.0), ("Digits", 59.8)):
             write_base2new(tmp_path, 60.0, 60.0, dataset=dataset)
             write_base2new(tmp_path, ours, ours, dataset=dataset, trainer="MoPD")
-    summary = summary_of(tmp_path) if losses else gains_world(tmp_path)
+    worlds = {"gains": gains_world, "losses": summary_of, "intervals": seeds_world}
+    summary = worlds[case](tmp_path)
     figure = gain_figure(summary, summary.rows[1], summary.rows[0])
     figure.draw_without_rendering()
     for panel in figure.axes:
@@ -262,6 +311,8 @@ def test_the_baseline_of_a_variant_is_the_configuration_that_it_varies(tmp_path)
     assert against == {"vit_b16": coop, "vit_b16-k2": coop, "other": None}
     assert baseline_of(summary, rows["MoPD", "other"], "CoOp/rn50") == rows["CoOp", "rn50"]
     assert baseline_of(summary, coop, "CoOp/vit_b16") is None
+    assert baseline_of(summary, rows["MoPD", "vit_b16-k2"], "MoPD") == rows["MoPD", "vit_b16"]
+    assert baseline_of(summary, rows["MoPD", "vit_b16"], "MoPD") is None
 
 
 def test_mistakes_are_refused_with_what_is_needed(tmp_path, capsys, monkeypatch):
