@@ -207,9 +207,9 @@ def missing_notes(summary: Summary, rows: Iterable[Row]) -> list[str]:
             lines.append(f"missing for {row}: {'; '.join(missing)}")
     for dataset, classes in sorted({(test.dataset, test.classes) for test in summary.tests}):
         tests = [t for t in summary.tests if (t.dataset, t.classes) == (dataset, classes)]
-        rows = [sorted({str(test.row) for test in group}) for group in other_images(tests)]
-        if len({tuple(names) for names in rows}) > 1:  # else each row says it
-            named = " / ".join(", ".join(names) for names in rows)
+        groups = [sorted({str(test.row) for test in group}) for group in other_images(tests)]
+        if len({tuple(names) for names in groups}) > 1:  # else each row says it
+            named = " / ".join(", ".join(names) for names in groups)
             lines.append(f"not to be compared on {dataset} ({classes}), other images: {named}")
     return lines
 
