@@ -51,7 +51,7 @@ def unpack_train(archive: Path, folder: Path) -> None:
                 if (draft / wnid).is_dir():
                     merge(draft / wnid, folder / wnid)
                 bar.update()
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OverflowError) as error:
         raise UserError(f"{archive} is damaged ({error}): get it again") from None
 
 
@@ -77,7 +77,7 @@ def unpack_val(archive: Path, folder: Path, devkit: Path) -> None:
                 images.extract(image, draft / _class_of(image.name, wnids, archive), filter=plain)
             for path in draft.iterdir():
                 merge(path, folder / path.name)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OverflowError) as error:
         raise UserError(f"{archive} is damaged ({error}): get it again") from None
 
 

@@ -1,5 +1,6 @@
 """Unpack archives that are not trusted, beside their place, and move in what is missing."""
 
+import lzma
 import os
 import re
 import shutil
@@ -17,7 +18,11 @@ from tools.data.sizes import CHUNK, progress
 # pictures are packed already: what grows more is no archive of pictures
 GROWTH = 5
 SLACK = 200 << 20
-DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError)
+# of OverflowError and IndexError: times that no clock has, and names that are empty
+DAMAGE = (
+    *(tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError),
+    *(OverflowError, IndexError),
+)
 JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\._|\.DS_Store$)")
 
 

@@ -203,6 +203,24 @@ def test_an_archive_that_grows_beyond_measure_is_refused(place, monkeypatch, nam
     assert tree(out) == {}
 
 
+def test_a_member_with_an_impossible_time_or_name_is_damage(tmp_path):
+    member = tarfile.TarInfo("a.jpg")
+    member.mtime = 1e30  # no clock goes that far
+    with tarfile.open(tmp_path / "time.tar", "w") as tar:
+        tar.addfile(member, io.BytesIO())
+    unnamed = zipfile.ZipInfo()
+    unnamed.filename = ""
+    with zipfile.ZipFile(tmp_path / "name.zip", "w") as file:
+        file.writestr(unnamed, b"1")
+    for name in ("time.tar", "name.zip"):
+        with (
+            pytest.raises(UserError, match=f"{name} is damaged .*: delete it"),
+            scratch(tmp_path / "out", name) as draft,
+        ):
+            unpack(tmp_path / name, draft)
+    assert tree(tmp_path / "out") == {}
+
+
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
 def test_a_damaged_archive_is_told_as_such(place, name, damage):
