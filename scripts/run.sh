@@ -22,8 +22,13 @@ if [ -z "$python" ]; then
     python=python3
     [ -x "$root/.venv/bin/python" ] && python=$root/.venv/bin/python
 fi
-# -P: what lies in the working folder is never imported
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -P -m tools.protocol "$protocol" \
+# what lies in the working folder is never imported: -P, and no empty entry, which would be that folder
+paths=$root
+IFS=: read -ra known <<< "${PYTHONPATH:-}"
+for path in ${known[@]+"${known[@]}"}; do
+    paths+=${path:+:$path}
+done
+PYTHONPATH=$paths exec "$python" -P -m tools.protocol "$protocol" \
     --trainer "$trainer" --dataset "$dataset" --seed "$seed" --shots "$shots" --targets "${TARGETS:-}" \
     --data "${DATA:-$root/data}" --output "${OUTPUT:-$root/output}" \
     --config "${CONFIG:-}" --tag "${TAG:-}" -- "$@"

@@ -152,7 +152,7 @@ def test_scripts_run_from_any_folder_with_relative_paths(data_root, tmp_path, me
 
 
 @pytest.mark.parametrize(
-    "own", ["train.py", "datasets/__init__.py", "tools.py", "clip/__init__.py"]
+    "own", ["train.py", "datasets/__init__.py", "tools.py", "clip/__init__.py", "yaml.py"]
 )
 def test_files_of_the_working_folder_are_never_run(data_root, tmp_path, own):
     (tmp_path / own).parent.mkdir(exist_ok=True)
@@ -160,11 +160,28 @@ def test_files_of_the_working_folder_are_never_run(data_root, tmp_path, own):
     done = subprocess.run(
         ["bash", str(ROOT / "scripts/zsclip/base2new.sh"), "shapes", "1", "1"],
         cwd=tmp_path,
-        env={**os.environ, "DATA": str(data_root), "OUTPUT": "runs", "PYTHON": sys.executable},
+        env={**os.environ, "DATA": str(data_root), "OUTPUT": "runs", "PYTHON": sys.executable}
+        # an empty entry is the working folder, as of `PYTHONPATH=$PYTHONPATH:/opt`
+        | {"PYTHONPATH": ":/opt"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("own", ["yaml.py", "runs/__init__.py", "trainers/__init__.py"])
+def test_a_command_from_another_folder_runs_no_files_of_it(tmp_path, own):
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).write_text(f"open({str(tmp_path / 'marker')!r}, 'w')")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.pools", "list"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "single" in done.stdout, done.stderr
     assert not (tmp_path / "marker").exists()
 
 

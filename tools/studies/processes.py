@@ -66,8 +66,9 @@ def _environment(place: str | None, at_a_time: int) -> dict[str, str]:
     """Variables of a job's process."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # a log is read as UTF-8
-    known = os.environ.get("PYTHONPATH")
-    environment["PYTHONPATH"] = f"{REPOSITORY}{os.pathsep}{known}" if known else str(REPOSITORY)
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    # an empty entry would be the working folder, whose files are nobody's modules
+    environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), *filter(None, known)])
     if place is not None:
         environment["CUDA_VISIBLE_DEVICES"] = place
     elif at_a_time > 1:
