@@ -81,8 +81,13 @@ def _table(rows: Iterable[tuple[str, Setting, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
+@command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the page."""
+    """Print the page.
+
+    Raises:
+        SystemExit: code 1 after a message on stderr; code 2 for unknown flags.
+    """
     command.parser(__doc__, "tools.settings").parse_args(argv)
     print(page(), end="")
 

@@ -127,7 +127,8 @@ def _read(
         if len(data) > SIZE:
             raise mistake(f"{file}: more than {SIZE >> 20} MiB, which no settings need.")
         text = data.decode("utf-8")
-        return call(_Loader(text))
+        loader = _Loader(text)
+        return call(loader)
     except OSError as error:
         raise mistake(f"{file}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
@@ -146,7 +147,8 @@ def _read(
     except (ValueError, OverflowError) as error:  # of characters and versions that are none
         if isinstance(error, mistake):
             raise
-        raise mistake(f"{file}: not valid YAML ({error}).") from None
+        place = f"{file}, line {loader.get_mark().line + 1}"
+        raise mistake(f"{place}: not valid YAML ({error}).") from None
 
 
 def shown(path: Path) -> str:

@@ -41,6 +41,14 @@ def test_a_stdout_that_cannot_be_written_is_one_line(redirect, told):
     assert program(LIGHT, redirect) == (1, "", f"error: {told}\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_page_longer_than_the_buffer_is_told_as_well():
+    assert program("tools.settings", "> /dev/full") == (
+        *(1, ""),
+        "error: cannot write to stdout: No space left on device\n",
+    )
+
+
 def test_without_stdout_and_stderr_there_is_an_exit_code():
     assert program(LIGHT, ">&- 2>&-") == (1, "", "")
     assert program(LIGHT, "2>&-")[0] == 0

@@ -57,7 +57,7 @@ MISTAKES = {
     "key twice": ("a: 1\nb: {c: 1,\n  c: 2}", "line 3: key 'c' appears twice, first in line 2."),
     "two documents": ("a: 1\n---\nb: 1", "line 2, column 1: not valid YAML, but found another"),
     "no such character": (r'a: "\UFFFFFFFF"', "not valid YAML ("),
-    "no such code point": (r'a: "\U00110000"', "not valid YAML ("),
+    "no such code point": (r'a: "\U00110000"', "line 1: not valid YAML ("),
     "half a character": (r'a: "\ud800"', r"line 1: '\ud800' is half a character. Write the char"),
     "character in halves": ('a:\n- "\\ud83d\\ude00": 1', r"line 2: '\ud83d' is half a character."),
     "no such version": ("%YAML " + "1" * 5000 + ".0\n---\na: 1", "not valid YAML ("),
