@@ -18,6 +18,7 @@ from trainers.settings import UNKNOWN, Setting
 
 MOST_SEED = 2**32 - 1  # numpy takes no larger one
 MOST_WORKERS = 1024
+MOST_EPOCHS = 1_000_000  # the time left must fit into a timedelta
 
 
 def _optimizers() -> list[str]:
@@ -185,7 +186,7 @@ ROWS: dict[str, Setting] = {
         of=_WHOLE,
     ),
     "OPTIM.GAMMA": Setting("factor of a step", least=0),
-    "OPTIM.MAX_EPOCH": Setting("epochs of the training", least=1),
+    "OPTIM.MAX_EPOCH": Setting("epochs of the training", least=1, most=MOST_EPOCHS),
     "OPTIM.WARMUP_EPOCH": Setting("epochs of the warm-up; below 1: none"),
     "OPTIM.WARMUP_TYPE": Setting("kind of the warm-up", choices=_warmups),
     "OPTIM.WARMUP_CONS_LR": Setting("rate of a constant warm-up", least=0),

@@ -55,7 +55,11 @@ CONFIGS = REPOSITORY / "configs"
         ),
         (("OPTIM.LR",), ["KEY VALUE pairs must come in twos"]),
         (("OPTIM.LR", "-1"), ["OPTIM.LR is -1.0, expected a number from 0 such as 0.0003"]),
-        (("OPTIM.MAX_EPOCH", "0"), ["OPTIM.MAX_EPOCH is 0, expected a whole number from 1"]),
+        (
+            ("OPTIM.MAX_EPOCH", "0"),
+            ["OPTIM.MAX_EPOCH is 0, expected a whole number from 1 to 1000000"],
+        ),
+        (("OPTIM.MAX_EPOCH", "1000001"), ["OPTIM.MAX_EPOCH is 1000001, expected a whole number"]),
         (("TRAIN.PRINT_FREQ", "0"), ["TRAIN.PRINT_FREQ is 0, expected a whole number from 1"]),
         (
             ("DATALOADER.MEMORY_MB", "-1"),
@@ -280,6 +284,14 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_terms(job, refused, tmp_
     assert "Loss terms: loss nan, ce nan, mpd nan, mps" in message
     assert not (tmp_path / "run/base/results.json").exists()
     assert not list((tmp_path / "run").glob("prompt_learner/model.pth.tar*"))
+
+
+@pytest.mark.parametrize("pair", [("OPTIM.LR", "1e308"), ("TRAINER.MOPD.TEMPERATURE", "1e308")])
+def test_a_number_that_no_step_can_take_names_the_step(job, refused, tmp_path, pair):
+    message = refused(job("MoPD", *pair, "OPTIM.WARMUP_EPOCH", "-1"))
+    assert "A rate, weight or temperature is too large (" in message
+    assert "epoch 1/2, batch 1/" in message and "Try a lower OPTIM.LR" in message
+    assert not (tmp_path / "run/base/results.json").exists()
 
 
 def test_unknown_flags_end_with_usage(capsys):

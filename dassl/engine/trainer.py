@@ -300,9 +300,14 @@ class TrainerX(SimpleTrainer):
             if wrong:
                 raise FloatingPointError(f"Loss is infinite or NaN! ({', '.join(wrong)})")
             return values
-        except FloatingPointError as error:
+        except (FloatingPointError, OverflowError, RuntimeError) as error:
+            told = str(error)
+            if isinstance(error, RuntimeError) and "without overflow" not in told:
+                raise
+            if not isinstance(error, FloatingPointError):
+                told = f"A rate, weight or temperature is too large ({told})."
             raise FloatingPointError(
-                f"{error} At epoch {self.epoch + 1}/{self.max_epoch}, "
+                f"{told} At epoch {self.epoch + 1}/{self.max_epoch}, "
                 f"batch {self.batch_idx + 1}/{self.num_batches}. Training stops and this epoch is "
                 "not saved. Try a lower OPTIM.LR or a higher precision."
             ) from error

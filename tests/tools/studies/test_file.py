@@ -163,7 +163,7 @@ def test_settings_seeds_and_shots_are_read_by_the_table_of_settings(read):
         "seeds: expected whole numbers from 0 to 4294967295, found [4294967296]",
         "shots: expected whole numbers from 1, found [1.5]",
         "opts: OPTIM.LR is inf, expected a number from 0 such as 0.0003",
-        "opts: OPTIM.MAX_EPOCH is True, expected a whole number from 1 such as 10",
+        "opts: OPTIM.MAX_EPOCH is True, expected a whole number from 1 to 1000000 such as 10",
         'opts: unknown key "OUTPUT"',
         "opts: MODEL.BACKBONE.NAME is 16, expected a path or name (default: not given); put it in "
         "quotes",
