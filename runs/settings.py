@@ -92,8 +92,9 @@ ROWS: dict[str, Setting] = {
         "standard deviation of red, green, blue for normalize",
         length=3,
         of=Setting(kind="number", above=0),
+        rule=("none too small for 32 bits", lambda stds: min(stds) >= 1e-30),
     ),
-    "INPUT.CROP_PADDING": Setting("pixels around an image for random_crop", least=0),
+    "INPUT.CROP_PADDING": Setting("pixels around an image for random_crop", least=0, most=1024),
     "INPUT.RRCROP_SCALE": Setting(
         "smallest and largest share of the area for random_resized_crop",
         length=2,

@@ -73,6 +73,12 @@ CONFIGS = REPOSITORY / "configs"
             ("INPUT.PIXEL_STD", "[0,1,1]"),
             ["INPUT.PIXEL_STD is [0, 1, 1], expected a list of 3 numbers above 0"],
         ),
+        (("INPUT.PIXEL_STD", "[1e-320,1,1]"), ["numbers above 0, none too small for 32 bits"]),
+        (("INPUT.CROP_PADDING", "100000"), ["expected a whole number from 0 to 1024"]),
+        (
+            ("INPUT.GB_K", "65", "INPUT.TRANSFORMS", "('gaussian_blur',)"),
+            ["INPUT.GB_K is 65, too large to blur images of 32 pixels (INPUT.SIZE): expected at"],
+        ),
         (("--load-epoch", "1"), ["are for --eval-only, which is not given"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

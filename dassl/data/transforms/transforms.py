@@ -125,7 +125,7 @@ def build_transform(
         A function from an RGB image to a tensor (3, H, W), or None with NO_TRANSFORM.
 
     Raises:
-        ChoiceError: an unknown name.
+        ChoiceError: an unknown name, or a blur that is larger than the images.
     """
     if cfg.INPUT.NO_TRANSFORM:
         print("Note: no transform is applied!")
@@ -137,6 +137,11 @@ def build_transform(
             raise ChoiceError(
                 f'INPUT.TRANSFORMS has "{choice}"; the known names are {AVAI_CHOICES}'
             )
+    if is_train and "gaussian_blur" in choices and min(cfg.INPUT.SIZE) <= cfg.INPUT.GB_K // 2:
+        raise ChoiceError(
+            f"INPUT.GB_K is {cfg.INPUT.GB_K}, too large to blur images of {min(cfg.INPUT.SIZE)} "
+            f"pixels (INPUT.SIZE): expected at most {2 * min(cfg.INPUT.SIZE) - 1}"
+        )
     print(f"Building transform_{'train' if is_train else 'test'}")
     steps = _train_steps(cfg, choices) if is_train else _test_steps(cfg, choices)
     for _, text in steps:
