@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .errors import CheckpointError, MissingFileError
-from .foreign import Refused, read_weights
+from .foreign import Refused, is_script, read_weights
 from .tools import atomic_open, mkdir_if_missing
 
 __all__ = ["load_checkpoint", "resume_from_checkpoint", "save_checkpoint"]
@@ -114,14 +114,17 @@ def load_checkpoint(fpath: str | os.PathLike | None) -> dict[str, Any]:
         raise
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise _damaged(fpath) from error
+    place = None if torch.cuda.is_available() else "cpu"
     try:
-        return torch.load(
-            fpath, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True
-        )
+        with open(fpath, "rb") as file:  # one and the same file is looked at and read
+            if not is_script(file):  # which some versions of torch would run
+                file.seek(0)
+                return torch.load(file, map_location=place, weights_only=True)
     except (PermissionError, IsADirectoryError, MemoryError):
         raise
-    except Exception:
-        return _load_foreign(fpath)
+    except Exception:  # torch's reader raises anything on what it does not take
+        pass
+    return _load_foreign(fpath)
 
 
 def _load_foreign(fpath: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import torch
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
-__all__ = ["Refused", "read_weights"]
+__all__ = ["Refused", "is_script", "read_weights"]
 
 # all that a file may call: none of these runs code or touches anything but its arguments
 ALLOWED: dict[tuple[str, str], Any] = {
@@ -131,7 +131,7 @@ def _refuse_other_kinds(file: BinaryIO) -> None:
             "wrote it, if you trust the file."
         )
     file.seek(0)
-    if _is_script(file):
+    if is_script(file):
         raise Refused("is a TorchScript archive, a model with its code, not a checkpoint.")
     file.seek(0)
     if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
@@ -141,7 +141,7 @@ def _refuse_other_kinds(file: BinaryIO) -> None:
         )
 
 
-def _is_script(file: BinaryIO) -> bool:
+def is_script(file: BinaryIO) -> bool:
     """Whether torch takes a file for TorchScript, and would run it.
 
     Torch's own reader is asked: in a file with two directories Python's may see another archive.
