@@ -1,4 +1,4 @@
-# make demo    the main job: zero-shot CLIP, CoOp and MoPD on the embedded world, one table
+# make demo    the main job: zero-shot CLIP, CoOp and MoPD on the embedded world; a table, a sentence and a picture
 # make test    all tests; make test-versions, with other versions of torch, too (tests/versions.sh)
 # make lint    ruff and mypy
 # Each creates .venv (or .venvs) and installs what it needs; nothing outside this folder is touched but pip's cache.
@@ -24,6 +24,8 @@ demo: .venv/installed
 	done
 	@echo
 	@$(VENV) -m tools.tables --runs $(DEMO)/output/base2new/$(DATASET)
+	@echo
+	@MPLCONFIGDIR=$(DEMO)/matplotlib $(VENV) -m tools.plots $(DEMO)/output/base2new/$(DATASET) --out $(DEMO)/plots
 
 # two tests at a time, with one thread each
 test: .venv/installed-dev

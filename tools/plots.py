@@ -1,4 +1,5 @@
-"""Plots of results, from results.json only: accuracy over a knob, and gains over a baseline.
+"""Plots of results, from results.json only: new over base accuracy with what it says in words,
+accuracy over a knob, and gains over a baseline.
 
 python -m tools.plots output/base2new --out output/plots
 python -m tools.plots output --out output/plots --baseline CoOp/vit_b16
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 from runs import command
 from tools.results.figures import write_plots
+from tools.results.table_format import wrap
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,14 +26,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 @command.mistakes_told()
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write plots of folders of runs and print the names of the files.
+    """Write plots of folders of runs and print what they show and the names of the files.
 
     Raises:
         SystemExit: code 1 after a message on stderr.
     """
     args = build_parser().parse_args(argv)
-    for path in write_plots(args.folders, args.out, args.baseline):
-        print(path)
+    for plot in write_plots(args.folders, args.out, args.baseline):
+        if plot.words:
+            print(wrap(plot.words))
+        print(*plot.files, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The plots themselves: curves over a knob, and bars of gains over a baseline."""
+"""The plots themselves: curves over a knob, bars of gains over a baseline, and new over base."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,34 +13,33 @@ from runs.results import collect, writing
 from tools.results.curves import KNOBS, Curve, Knob, curves
 from tools.results.pairing import CONFIDENCE, Paired, baseline_of, check_baseline, paired
 from tools.results.published import paper_order
+from tools.results.style import COLOURS, GREY, HOLLOW, LINES, MARKERS, STYLE
 from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
 from tools.results.summary_tables import head, shown_datasets, title
+from tools.results.trade import trade_words
+from tools.results.trade_figure import trade_figure
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and not every call needs it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# the colours of Okabe and Ito, which colour-blind people tell apart, from dark to light
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = "osD^vPX"
-LINES = ("-", "--", "-.", ":")
-HOLLOW = " (hollow: seeds are missing)"
-GAIN, LOSS, MEAN = "#0072B2", "#D55E00", "#808080"
-STYLE: Any = {  # keys of matplotlib.rcParams
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "svg.hashsalt": "mopd",  # ids in SVG files are random without it
-}
+GAIN, LOSS, MEAN = COLOURS[0], COLOURS[1], "#808080"
 FORMATS: dict[str, dict[str, Any]] = {  # no dates and versions: same results, same bytes
     "png": {"dpi": 150, "metadata": {"Software": None}},
     "svg": {"metadata": {"Date": None, "Creator": None}},
 }
 
 
-def write_plots(folders: Iterable[Path], out: Path, baseline: str | None = None) -> list[Path]:
-    """Write every plot that the results below some folders allow, and return the files.
+@dataclass(frozen=True)
+class Plot:
+    """The files of one picture, and what it shows in words; "" where nothing has been put so."""
+
+    files: Sequence[Path]
+    words: str = ""
+
+
+def write_plots(folders: Iterable[Path], out: Path, baseline: str | None = None) -> list[Plot]:
+    """Write every plot that the results below some folders allow, and return them.
 
     Args:
         folders: of runs.
@@ -59,32 +59,38 @@ def write_plots(folders: Iterable[Path], out: Path, baseline: str | None = None)
     else:
         check_baseline(summaries, baseline)
     with matplotlib.rc_context(STYLE):
-        files = [file for one in summaries for file in _plots(one, out, baseline)]
-    if not files:
+        plots = [plot for one in summaries for plot in _plots(one, out, baseline)]
+    if not plots:
         knobs = ", ".join(knob.name for knob in KNOBS)
         raise UserError(
             f"nothing to plot: a curve needs complete results with two values of one of {knobs}, "
-            "all else equal; bars of gains need a method beside the baseline on two datasets"
+            "all else equal; bars of gains need a method beside the baseline on two datasets; new "
+            "over base needs both accuracies of base2new"
         )
-    return files
+    return plots
 
 
-def _plots(summary: Summary, out: Path, baseline: str) -> list[Path]:
+def _plots(summary: Summary, out: Path, baseline: str) -> list[Plot]:
     """Write the plots of one protocol."""
-    files = []
+    plots = []
     for dataset in shown_datasets(summary):
+        if words := trade_words(summary, dataset):
+            figure = trade_figure(summary, dataset)
+            files = _save(figure, out, f"{_name(summary, dataset)}_new_over_base")
+            plots.append(Plot(files, words))
         for knob in KNOBS:
             found = curves(summary, knob, dataset)
             if found:
                 figure = curve_figure(found, summary, knob, dataset)
-                files += _save(figure, out, f"{_name(summary, dataset)}_{knob.name}")
+                files = _save(figure, out, f"{_name(summary, dataset)}_{knob.name}")
+                plots.append(Plot(files))
     for row in summary.rows:
         base = baseline_of(summary, row, baseline)
         if base and len(summary.datasets) > 1:
             figure = gain_figure(summary, row, base)
             versus = f"{row.method}_{row.config}_{row.shots}_over_{base.method}_{base.config}"
-            files += _save(figure, out, f"{_name(summary, 'gain')}_{versus}")
-    return files
+            plots.append(Plot(_save(figure, out, f"{_name(summary, 'gain')}_{versus}")))
+    return plots
 
 
 def curve_figure(found: Sequence[Curve], summary: Summary, knob: Knob, dataset: str) -> Figure:

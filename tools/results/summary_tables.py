@@ -205,7 +205,18 @@ def missing_notes(summary: Summary, rows: Iterable[Row]) -> list[str]:
         missing = summary.missing(row)
         if missing:
             lines.append(f"missing for {row}: {'; '.join(missing)}")
-    for dataset, classes in sorted({(test.dataset, test.classes) for test in summary.tests}):
+    return lines + not_comparable(summary)
+
+
+def not_comparable(summary: Summary, wanted: str = AVERAGE) -> list[str]:
+    """Notes on datasets on which rows were not tested on the same images.
+
+    Args:
+        wanted: a dataset of the summary, or AVERAGE for all.
+    """
+    lines = []
+    found = {(test.dataset, test.classes) for test in summary.tests}
+    for dataset, classes in sorted(one for one in found if wanted in (AVERAGE, one[0])):
         tests = [t for t in summary.tests if (t.dataset, t.classes) == (dataset, classes)]
         groups = [sorted({str(test.row) for test in group}) for group in other_images(tests)]
         if len({tuple(names) for names in groups}) > 1:  # else each row says it

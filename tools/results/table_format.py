@@ -79,11 +79,20 @@ def _show(item: Item, style: str, escape: Callable[[str], str]) -> str:
     return item.show(style) if isinstance(item, Percent) else escape(str(item))
 
 
+def wrap(text: str, indent: str = "") -> str:
+    """Text in lines of a console; paths stay whole.
+
+    Args:
+        indent: what the lines after the first begin with.
+    """
+    return textwrap.fill(
+        text, 110, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
 def _text(title: str, grid: str, notes: list[str]) -> str:
     head = f"{title}\n\n" if title else ""
-    wrap = textwrap.TextWrapper(110, subsequent_indent="  ")
-    wrap.break_on_hyphens = wrap.break_long_words = False  # paths stay whole
-    wrapped = [wrap.fill(note) for note in notes]
+    wrapped = [wrap(note, indent="  ") for note in notes]
     return head + grid + ("\n\n" + "\n".join(wrapped) if notes else "")
 
 
