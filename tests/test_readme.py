@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from runs.results import find_results
+from tests.tools.results.results_tree import write_base2new
+from tools.results.summary import summarise
+from tools.results.trade import trade_words
+
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = "OPTIM.MAX_EPOCH 2"
 README = (ROOT / "README.md").read_text()
@@ -125,16 +130,41 @@ def test_the_study_of_the_main_table_names_each_dataset_that_is_missing(run):
     assert found["table"].returncode == 1 and "has no results yet" in found["table"].stderr
 
 
-def test_the_demo_ends_with_its_table_of_all_methods(run):
+def test_the_demo_ends_with_its_table_of_all_methods_and_what_they_gain(run):
     plain, every = (command for command in COMMANDS if command.startswith("make demo"))
     assert plain == "make demo"
-    done = run(f'{every} {ADDED["make demo"]} DEMO={run.work}/demo OPTS="1 {SHORT}"')
+    command = f'{every} {ADDED["make demo"]} DEMO={run.work}/demo OPTS="1 {SHORT}"'
+    done = run(command)
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.strip().splitlines()[-8:]]
+    table, said = done.stdout.split("\n\n")[-2:]
+    rows = [line.split() for line in table.splitlines()[-8:]]
     assert [row[1] for row in rows] == [
         *("CoCoOp", "CoOp", "KgCoOp", "MoPD", "ProGrad", "SiPD", "ZeroshotCLIP", "ZeroshotCLIP2"),
     ]
     assert all(row[0] == "Shapes" and row[3] == "1" for row in rows)
+    *words, png, svg = said.splitlines()
+    picture = run.work / "demo/plots/base2new_Shapes_new_over_base"
+    assert [png, svg] == [f"{picture}.png", f"{picture}.svg"]
+    assert Path(png).is_file() and Path(svg).is_file()
+    assert words[0].startswith("On Shapes, against ZeroshotCLIP (base ")
+    assert all(f" {row[1]} " in " ".join(words) for row in rows)
+    again = run(command)
+    assert again.returncode == 0 and again.stdout.endswith(f"{table}\n\n{said}")
+
+
+def test_the_readme_shows_what_the_demo_says_of_its_table(tmp_path):
+    table, said = re.search(r"```text\n(dataset.*?)```", README, re.DOTALL)[1].split("\n\n")
+    for line in table.splitlines()[2:]:
+        row = line.split()
+        write_base2new(tmp_path, float(row[5]), float(row[6]), trainer=row[1])
+    (summary,) = summarise(find_results(tmp_path))
+    shown = " ".join(line for line in said.splitlines() if not line.startswith(".demo/plots/"))
+    number = re.compile(r"\d+\.\d")
+    made = trade_words(summary, "Shapes")
+    assert number.sub("#", shown) == number.sub("#", made)
+    # the table is rounded, and its differences may round to the next tenth
+    expected = [float(value) for value in number.findall(made)]
+    assert [float(value) for value in number.findall(shown)] == pytest.approx(expected, abs=0.11)
 
 
 def test_make_test_calls_pytest_on_everything(run):

@@ -13,7 +13,7 @@ from runs.results import collect, writing
 from tools.results.curves import KNOBS, Curve, Knob, curves
 from tools.results.pairing import CONFIDENCE, Paired, baseline_of, check_baseline, paired
 from tools.results.published import paper_order
-from tools.results.style import COLOURS, GREY, HOLLOW, LINES, MARKERS, STYLE
+from tools.results.style import COLOURS, HOLLOW, LINES, MARKERS, STYLE
 from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
 from tools.results.summary_tables import head, shown_datasets, title
 from tools.results.trade import trade_words
