@@ -127,6 +127,7 @@ def _draw_point(
 
 def _place(figure: Figure, panel: Axes, names: Sequence[Annotation]) -> None:
     """Give each name the nearest place that is free, or the one that hides least."""
+    from matplotlib.collections import LineCollection
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -135,7 +136,7 @@ def _place(figure: Figure, panel: Axes, names: Sequence[Annotation]) -> None:
     points = [panel.transData.transform(name.xy) for name in names]
     taken = [Bbox([point - 5 * unit, point + 5 * unit]) for point in points]
     taken += [text.get_window_extent() for text in panel.texts if text not in names]
-    bars = [bar.get_segments()[0] for one in panel.containers for bar in one.lines[2]]
+    bars = [bar.get_segments()[0] for bar in panel.collections if isinstance(bar, LineCollection)]
     taken += [Bbox(panel.transData.transform(bar)).padded(unit) for bar in bars]
 
     def hidden(box: Bbox) -> float:
@@ -149,12 +150,13 @@ def _place(figure: Figure, panel: Axes, names: Sequence[Annotation]) -> None:
         places = {}
         for far, side in product(DISTANCES, SIDES):
             corner = point + far * unit * np.array(side) + (np.sign(side) - 1) / 2 * size
-            places[far, side] = Bbox.from_bounds(*corner, *size)
+            places[far, side] = Bbox([corner, corner + size])
         far, side = min(places, key=lambda place: round(hidden(places[place])))
         taken.append(places[far, side])
         name.set_position((far * side[0], far * side[1]))
         name.set(ha=ALIGN_X[np.sign(side[0])], va=ALIGN_Y[np.sign(side[1])])
-        name.arrow_patch.set_visible(far > DISTANCES[0])
+        if name.arrow_patch:
+            name.arrow_patch.set_visible(far > DISTANCES[0])
 
 
 def _area(box: Bbox) -> float:
