@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tools.results.curves import baseline_of, gains
+from tools.results.pairing import baseline_of
 from tools.results.summary import AVERAGE, Cell, H, Row, Summary
 from tools.results.summary_tables import not_comparable
 
@@ -68,8 +68,8 @@ def _row(summary: Summary, row: Row, base: Row | None, dataset: str) -> str:
         base_mean, new_mean = (cell.figures[half].mean for half in ("base", "new"))
         told = f"reaches {base_mean:.1f}% on base classes and {new_mean:.1f}% on new ones"
     else:
-        gain = gains(summary, row, base, dataset)
-        told = _changes(gain["base"], gain["new"])
+        before = summary.cells[base, dataset].figures
+        told = _changes(*(cell.figures[m].mean - before[m].mean for m in ("base", "new")))
     h = f"H {cell.figures[H].mean:.1f}{_seeds(cell)}"
     return f"{row_name(row, summary.rows)} {told} ({h})"
 
@@ -98,6 +98,6 @@ def _change(points: float) -> tuple[str, str]:
 def _seeds(cell: Cell) -> str:
     """How many seeds a mean is over, if it is one."""
     count = len(cell.figures[H].by_seed)
-    if not count:
+    if not cell.figures[H].whole:
         return ", datasets with different seeds"
     return f", {count} seeds" if count > 1 else ""
