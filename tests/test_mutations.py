@@ -31,7 +31,7 @@ from datasets.digits import Digits
 from datasets.embedded import Drawing
 from datasets.shapes import Shapes
 from datasets.splits import PARTS
-from runs import run_job
+from runs import config, job_words, run_job
 from runs.config import setup_cfg
 from runs.folder import describe
 from runs.run import run
@@ -53,6 +53,7 @@ from tests.mutated.kinds import (
 )
 from tests.mutated.mutate import mutate, mutate_words, place
 from tests.tools.results.results_tree import world
+from tools import doctor, study
 
 COUNT = int(os.environ.get("MUTATIONS", "360"))
 SEED = int(os.environ.get("MUTATION_SEED", "1"))
@@ -97,6 +98,9 @@ def work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for made in (Shapes, Digits):
         monkeypatch.setattr(made, "drawings", lambda made=made: blank(made.names))
+    # whose folders data and output are used where a mutation has taken the option away
+    for module in (config, job_words, study, doctor):
+        monkeypatch.setattr(module, "REPOSITORY", folder)
     for module in (train, run_job):
         monkeypatch.setattr(module, "run", build_only)
     Watch.start(tmp_path, data)
