@@ -15,6 +15,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from datasets.common import data_root
 from datasets.files import some
 from trainers.features.cache import FeatureCache
 from trainers.features.files import FileDigests, content_digest
@@ -133,11 +134,11 @@ def _is_there(cfg: CfgNode) -> bool:
     if cfg.DATASET.PATH:
         return Path(cfg.DATASET.PATH).exists()
     name = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "dataset_dir", "")
-    return bool(name) and (Path(cfg.DATASET.ROOT).expanduser() / name).exists()
+    return bool(name) and (data_root(cfg) / name).exists()
 
 
 def _names_digest(cfg: CfgNode, items: Any) -> str:
-    root = cfg.DATASET.PATH or str(Path(cfg.DATASET.ROOT).expanduser().resolve())
+    root = cfg.DATASET.PATH or str(data_root(cfg))
     lines = (f"{i.impath.removeprefix(root)}\t{i.label}\t{i.classname}\n" for i in items)
     content = "".join(lines).encode(errors="surrogateescape")  # names may hold any bytes
     return hashlib.sha256(content).hexdigest()[:12]

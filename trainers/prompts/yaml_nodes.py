@@ -61,8 +61,7 @@ class Node:
     def text(self) -> str:
         """The text of a scalar. Raises MethodError for what YAML does not read as text."""
         if self.kind == "str" and isinstance(self.node, yaml.ScalarNode):
-            value: str = self.node.value
-            return value
+            return self.node.value
         raise self.mistake(f"expected text, found {self._source()}", _QUOTES)
 
     def items(self) -> list[Node]:
