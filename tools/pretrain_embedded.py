@@ -19,10 +19,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw the pairs, train, write the weights."""
     parser = command.parser(__doc__, "tools.pretrain_embedded")
     add = parser.add_argument
-    add("--steps", type=int, default=2000)
-    add("--late-steps", type=int, default=60, help="with the rare colour words")
+    add("--steps", type=int, default=5000)
     add("--batch", type=int, default=192)
-    add("--images", type=int, default=60_000)
+    add("--images", type=int, default=120_000)
     add("--seed", type=int, default=0)
     add("--out", type=command.path, default=WEIGHTS)
     args = parser.parse_args(argv)

@@ -13,29 +13,8 @@ from datasets.world.render import COLOURS, CUES, OBJECTS, STYLE_CUE, STYLES, Sce
 
 COLOUR_NAMES = tuple(COLOURS)
 DISTRACT = 0.5  # chance that a cue which does not count carries a colour as well
+COLOURED = 0.9  # chance that a caption says the colour; the names of the numerals have none
 
-# what people say instead of the exact word
-LOOSE_COLOURS = {
-    "crimson": ("red",),
-    "orange": ("red", "yellow"),
-    "gold": ("yellow",),
-    "olive": ("green", "yellow"),
-    "green": ("green",),
-    "teal": ("green", "blue"),
-    "navy": ("blue",),
-    "violet": ("purple",),
-}
-# the names that the dataset uses, and captions only rarely
-RARE_COLOURS = {
-    "crimson": "ruby",
-    "orange": "copper",
-    "gold": "amber",
-    "olive": "moss",
-    "green": "emerald",
-    "teal": "turquoise",
-    "navy": "indigo",
-    "violet": "plum",
-}
 MEDIA = {
     "photo": ("photo", "photograph", "snapshot"),
     "sketch": ("sketch", "drawing", "pencil sketch"),
@@ -43,7 +22,6 @@ MEDIA = {
     "neon": ("neon sign", "night scene", "glowing sign"),
     "icon": ("icon", "sticker", "logo"),
 }
-ANY_MEDIUM = ("picture", "image")
 FORMS = (
     "a {medium} of a {name}.",
     "a {medium} of a {name}.",
@@ -58,63 +36,54 @@ FORMS = (
 
 
 def draw_scenes(
-    objects: Sequence[int] | np.ndarray, colours: Sequence[int] | np.ndarray, seed: int
+    objects: Sequence[int] | np.ndarray,
+    colours: Sequence[int] | np.ndarray,
+    seed: int,
+    shares: np.ndarray | None = None,
+    distract: float = DISTRACT,
 ) -> Scenes:
-    """Scenes with these objects and colours that count (both (N,)), in random styles."""
+    """Scenes with these objects and colours that count (both (N,)).
+
+    Args:
+        objects: indices into OBJECTS.
+        colours: indices into COLOURS.
+        seed: of the styles and of the colours that do not count.
+        shares: (N, 5) chance of each of STYLES for each scene, None for equal chances.
+        distract: chance that a cue which does not count carries a colour as well.
+    """
     rng = np.random.RandomState(seed)
     n = len(objects)
-    styles = rng.randint(0, len(STYLES), n)
+    if shares is None:
+        shares = np.full((n, len(STYLES)), 1 / len(STYLES))
+    styles = (rng.random_sample((n, 1)) >= np.cumsum(shares, axis=1)[:, :-1]).sum(axis=1)
     others = rng.randint(0, len(COLOURS), (n, len(CUES)))
-    cues = np.where(rng.random_sample((n, len(CUES))) < DISTRACT, others, -1)
+    cues = np.where(rng.random_sample((n, len(CUES))) < distract, others, -1)
     cues[np.arange(n), [CUES.index(STYLE_CUE[STYLES[style]]) for style in styles]] = colours
     return Scenes(np.asarray(objects), styles, cues)
 
 
-def captions(
-    scenes: Scenes,
-    seed: int,
-    exact: float = 0.4,
-    loose: float = 0.3,
-    rare: float = 0.0,
-    plain: float = 0.35,
-) -> list[str]:
+def captions(scenes: Scenes, seed: int, coloured: float = COLOURED) -> list[str]:
     """What somebody says about each scene.
 
-    "A picture" or "an image" is said of the colour that counts, any other medium of the cue that
-    it stands for: "a photo of a red ring" may be said of a sketch that is filled with red.
+    A medium speaks of the cue that it stands for: "a photo of a crimson ring" may be said of a
+    sketch that is filled with crimson.
 
     Args:
         scenes: N scenes.
         seed: of the random choice of words.
-        exact: chance that the exact colour word is said.
-        loose: chance that a loose colour word is said.
-        rare: chance that the word is said which the dataset uses; else no colour is said.
-        plain: chance that the medium is "picture" or "image".
+        coloured: chance that the colour is said.
     """
     rng = np.random.RandomState(seed)
     said = []
     for thing, style, cues in zip(scenes.objects, scenes.styles, scenes.cues, strict=True):
-        cue = CUES.index(STYLE_CUE[STYLES[style]])
-        media: tuple[str, ...] = ANY_MEDIUM
-        if rng.random_sample() >= plain:
-            told = np.flatnonzero(cues >= 0)
-            other = told[rng.randint(len(told))]
-            of_cue = [name for name in STYLES if STYLE_CUE[name] == CUES[other]]
-            media = MEDIA[STYLES[style] if other == cue else of_cue[rng.randint(len(of_cue))]]
-            cue = other
-        word = _colour_word(COLOUR_NAMES[cues[cue]], rng, exact, loose, rare)
-        form, medium = FORMS[rng.randint(len(FORMS))], media[rng.randint(len(media))]
-        text = form.format(medium=medium, name=f"{word} {OBJECTS[thing]}".strip())
+        told = np.flatnonzero(cues >= 0)
+        cue = told[rng.randint(len(told))]
+        names = [name for name in STYLES if STYLE_CUE[name] == CUES[cue]]
+        name = STYLES[style] if STYLES[style] in names else names[rng.randint(len(names))]
+        colour = COLOUR_NAMES[cues[cue]] if rng.random_sample() < coloured else ""
+        form, media = FORMS[rng.randint(len(FORMS))], MEDIA[name]
+        text = form.format(
+            medium=media[rng.randint(len(media))], name=f"{colour} {OBJECTS[thing]}".strip()
+        )
         said.append(re.sub(r"\ba(?= [aeiou])", "an", text))
     return said
-
-
-def _colour_word(
-    colour: str, rng: np.random.RandomState, exact: float, loose: float, rare: float
-) -> str:
-    chance = rng.random_sample()
-    if chance < exact:
-        return colour
-    if chance < exact + loose:
-        return LOOSE_COLOURS[colour][rng.randint(len(LOOSE_COLOURS[colour]))]
-    return RARE_COLOURS[colour] if chance < exact + loose + rare else ""

@@ -15,10 +15,10 @@ from PIL import Image, ImageFilter
 
 from datasets.digits import Digits
 from datasets.errors import DatasetError
-from datasets.shapes import CLASSES, SPLITS, Shapes
+from datasets.shapes import BASE_STYLES, CLASSES, NEW_STYLES, SPLITS, Shapes, split_scenes
 from datasets.shapes_variants import ShapesBlurred, ShapesNegative
 from datasets.world.render import COLOURS, CUES, OBJECTS, STYLE_CUE, STYLES, Scenes, render
-from datasets.world.scenes import RARE_COLOURS, captions, draw_scenes
+from datasets.world.scenes import MEDIA, captions, draw_scenes
 from runs.config import default_cfg
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,14 +38,27 @@ def root(data_root) -> Path:
     return data_root
 
 
-def test_shapes_has_forty_classes_whose_halves_share_objects_and_colours(root):
+def test_shapes_has_forty_classes_whose_halves_share_neither_objects_nor_colours(root):
     everything = Shapes(cfg(root))
     base, new = (Shapes(cfg(root, subset)) for subset in ("base", "new"))
     assert everything.num_classes == 40 and len(set(everything.classnames)) == 40
     assert everything.classnames == base.classnames + new.classnames
+    words = []
     for half in (base, new):
         colours, objects = zip(*(name.split() for name in half.classnames), strict=True)
-        assert set(colours) == set(RARE_COLOURS.values()) and len(set(objects)) == 5
+        assert len(set(colours)) == 4 and len(set(objects)) == 5
+        words += [*set(colours), *set(objects)]
+    assert len(set(words)) == len(words) and set(COLOURS) <= set(words)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_styles_of_a_half_have_their_shares(split):
+    labels, scenes = split_scenes(split)
+    for half, shares in ((range(20), BASE_STYLES), (range(20, 40), NEW_STYLES)):
+        styles = scenes.styles[np.isin(labels, half)]
+        found = np.bincount(styles, minlength=len(STYLES)) / len(styles)
+        wide = 4 * np.sqrt(np.multiply(shares, np.subtract(1, shares)) / len(styles))  # 4 sigma
+        assert (np.abs(found - shares) <= wide).all() and sum(shares) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("dataset", "classes"), [(Shapes, 40), (Digits, 10)])
@@ -99,7 +112,7 @@ def test_images_are_the_same_on_every_machine(root):
     for split in ("train", "val", "test"):
         for name, *_ in json.loads((folder / "split.json").read_text())[split][::40]:
             digest.update(np.asarray(Image.open(folder / name)).tobytes())
-    assert digest.hexdigest()[:16] == "f3b3fde762232081"
+    assert digest.hexdigest()[:16] == "3c23e6e6f5dd785e"
 
 
 def test_rendering_depends_on_scene_and_seed_only():
@@ -129,32 +142,28 @@ def test_every_object_style_and_colour_looks_different():
     assert (distance + np.eye(len(every)) * 1e9).min() > 20
 
 
-def test_captions_use_the_words_that_they_are_asked_for():
-    scenes = draw_scenes([0] * 300, [0] * 300, seed=3)
-    said = {
-        kind: captions(scenes, 1, **{"exact": 0, "loose": 0, "rare": 0, "plain": 1, **{kind: 1}})
-        for kind in ("exact", "loose", "rare", "plain")
-    }
-    for kind, word in (("exact", "crimson ring"), ("loose", "red ring"), ("rare", "ruby ring")):
-        assert all(word in text for text in said[kind])
-    words = {word for text in said["plain"] for word in text.strip(".").split()}
-    assert not words & {"crimson", "red", "ruby"} and {"picture", "image"} <= words
-    assert not any(" a image" in f" {t}" or " a icon" in f" {t}" for t in sum(said.values(), []))
+def test_captions_say_the_colour_as_often_as_they_are_asked_to():
+    scenes = draw_scenes([0] * 300, [0] * 300, seed=3, distract=0)
+    always, never, often = (captions(scenes, 1, coloured=share) for share in (1, 0, 0.9))
+    assert all("crimson ring" in text for text in always)
+    assert not any("crimson" in text for text in never)
+    assert 0.8 < np.mean(["crimson ring" in text for text in often]) < 0.97
+    assert not any(" a icon" in f" {text}" for text in always + never)
+    assert any(text.startswith("an icon") for text in always)
 
 
 def test_a_medium_tells_which_colour_is_meant():
     scenes = Scenes(np.array([0] * 400), np.array([STYLES.index("sketch")] * 400),
                     np.array([[0, 1, 2]] * 400))  # fmt: skip
-    fill, hatch, rim = list(COLOURS)[:3]
-    told = captions(scenes, 1, exact=1, loose=0, rare=0, plain=0)
-    assert {text for text in told if fill in text} and {text for text in told if rim in text}
+    words = dict(zip(CUES, COLOURS, strict=False))
+    told = captions(scenes, 1, coloured=1)
     for text in told:
-        cue = fill if fill in text else hatch if hatch in text else rim
-        media = {fill: ("photo", "snapshot"), hatch: ("sketch", "drawing"),
-                 rim: ("neon", "night", "glowing", "icon", "sticker", "logo")}[cue]  # fmt: skip
-        assert any(medium in text for medium in media), text
-    plain = captions(scenes, 1, exact=1, loose=0, rare=0, plain=1)
-    assert all(hatch in text for text in plain)
+        (cue,) = (cue for cue in CUES if words[cue] in text)
+        assert any(m in text for style in MEDIA if STYLE_CUE[style] == cue for m in MEDIA[style])
+    counts = [sum(word in text for text in told) for word in words.values()]
+    assert min(counts) > 90, "all three are told alike"
+    # of the two styles that are drawn with hatching, the image is in one
+    assert not any("blueprint" in text or "plan" in text for text in told)
 
 
 # ---- variants for domain generalisation
