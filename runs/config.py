@@ -24,11 +24,12 @@ from dassl.utils import UserError
 from datasets.files import path_problem
 from datasets.own import run_name, split_name
 from runs import command
-from runs.merging import Merging, read_yaml
+from runs.merging import Merging
 from runs.settings import ReadFlag
 from runs.upstream_keys import check_given
 from trainers.backbones.paths import REPOSITORY
 from trainers.errors import closest, shorten
+from trainers.exported import trained_settings
 from trainers.features.cache import VARIABLE
 
 CONFIGS = REPOSITORY / "configs"
@@ -188,10 +189,10 @@ def _trained_on(args: argparse.Namespace, given: str) -> str:
         if given:
             raise UserError("DATASET.SOURCE is for --eval-only: a run is trained on its DATASET")
         return ""
-    path = Path(args.model_dir) / "config.yaml"
-    if not args.model_dir or not path.is_file():  # a checkpoint that was copied out of its run
+    told = trained_settings(args.model_dir, UserError) if args.model_dir else None
+    if not told:  # a checkpoint that was copied out of its run
         return given
-    settings = read_yaml(path)
+    path, settings = told
     named = settings if isinstance(settings, dict) else {}
     source, name, folder = (named.get(f"DATASET.{key}", "") for key in ("SOURCE", "NAME", "PATH"))
     if not name or not all(isinstance(one, str) for one in (source, name, folder)):

@@ -11,7 +11,7 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from runs.config import dataset_label
 from runs.inputs import TRAINED_CONTENT_KEY, TRAINED_KEY, Inputs
 from runs.merging import flatten, read_yaml
 from runs.results import read_results, write_atomically
+from trainers.exported import is_export, read_prompt
 
 # settings that change neither weights nor accuracies: where and how verbose
 NEUTRAL_KEYS = (
@@ -98,9 +99,7 @@ class RunFolder:
     @property
     def hash(self) -> str:
         """Twelve hex digits of the settings; all seeds, and base and new classes, share it."""
-        per_run = (CLASSES_KEY, "SEED")
-        settings = {key: value for key, value in self.settings.items() if key not in per_run}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        return settings_hash(self.settings)
 
     @property
     def results_path(self) -> Path:
@@ -213,8 +212,8 @@ class RunFolder:
         Args:
             measured: source (dataset of the training, None where nothing is learned), data and
                 content (see `Inputs.tested`), accuracy and macro_f1 in percent, total, correct,
-                num_classes, epoch, checkpoint (digest), device, memory (see `peak_memory`),
-                seconds (a dict of train and total).
+                num_classes, classnames (C, in the order of the labels), epoch, checkpoint (digest),
+                device, memory (see `peak_memory`), seconds (a dict of train and total).
         """
         cfg = self.cfg
         results = {
@@ -230,10 +229,7 @@ class RunFolder:
             **measured,
             "precision": self.settings.get("PRECISION"),
             "settings": self.settings,
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
-            },
+            "versions": versions(),
         }
         write_atomically(self.results_path, json.dumps(results, indent=2) + "\n")
         return results
@@ -250,6 +246,19 @@ class RunFolder:
             except (ValueError, TypeError, AttributeError, RecursionError):
                 continue  # torn by a kill; the engine drops it on resume
         return seconds
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Twelve hex digits of what a run is, see `RunFolder.hash`, from what config.yaml tells."""
+    left_out = (CLASSES_KEY, "SEED", TRAINED_KEY, TRAINED_CONTENT_KEY)
+    kept = {key: value for key, value in settings.items() if key not in left_out}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide about figures."""
+    names = ("torch", "torchvision", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 @contextmanager
@@ -293,7 +302,12 @@ def _tell_no_locks(why: str) -> None:
 
 
 def checkpoint_digest(folder: str, epoch: int | None) -> str | None:
-    """Twelve hex digits of the checkpoints of an epoch (None: the best) below a run's folder."""
+    """Twelve hex digits of the checkpoints of an epoch (None: the best) below a run's folder.
+
+    Those of an exported prompt are those of the run that it comes from.
+    """
+    if is_export(folder):
+        return read_prompt(folder)["checkpoint"]
     name = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
     paths = sorted(Path(folder).glob(f"*/{name}")) if folder else []
     if not paths:

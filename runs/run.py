@@ -146,6 +146,7 @@ def _measure(
     return {
         "source": source if learned else None,
         "num_classes": trainer.num_classes,
+        "classnames": list(trainer.dm.dataset.classnames),
         "epoch": epoch,
         "checkpoint": checkpoint_digest(model_dir, tested) if learned else None,
         "accuracy": evaluator.results["accuracy"],

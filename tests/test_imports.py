@@ -24,6 +24,9 @@ MAY_IMPORT = {
         *("trainers.backbones", "trainers.prompts", "trainers.features", "datasets", "dassl"),
     },
     "train": {"runs"},
+    "inference": {
+        *("trainers", "trainers.errors", "trainers.backbones", "runs", "datasets", "dassl"),
+    },
     "tools.data": {"runs", "datasets", "dassl"},
     "tools.results": {"runs", "trainers.errors", "dassl"},
     "tools.studies": {
@@ -31,7 +34,8 @@ MAY_IMPORT = {
     },
     "tools.world": {"runs", "trainers.backbones", "datasets", "dassl"},
     "tools": {
-        *("tools.data", "tools.results", "tools.studies", "tools.world", "runs", "dassl"),
+        *("tools.data", "tools.results", "tools.studies", "tools.world", "inference", "runs"),
+        "dassl",
         *("trainers.errors", "trainers.settings", "trainers.backbones", "trainers.prompts"),
         "trainers.features",
     },

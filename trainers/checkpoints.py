@@ -6,11 +6,16 @@ from typing import Any
 from dassl.utils import load_checkpoint
 from trainers.backbones.weights import weights_digest
 from trainers.errors import MethodError
-from trainers.yaml_files import load
+from trainers.exported import TENSORS, exported_checkpoint, is_export, trained_settings
 
 
 def read_checkpoint(trainer: Any, directory: str, epoch: int | None) -> dict[str, Any]:
     """A checkpoint of a run that fits a trainer; its "state_dict" is without dead keys.
+
+    Args:
+        trainer: a `PromptTrainer` whose model is built.
+        directory: the run's folder, or that of an exported prompt.
+        epoch: None takes the best one; of an exported prompt the one that there is.
 
     Raises:
         MethodError: no directory, no such checkpoint or epoch, or a checkpoint of another
@@ -23,13 +28,16 @@ def read_checkpoint(trainer: Any, directory: str, epoch: int | None) -> dict[str
         )
     folder = Path(directory) / "prompt_learner"
     path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
-    if not path.is_file():
+    exported = is_export(directory)
+    if exported:
+        path = Path(directory) / TENSORS
+    elif not path.is_file():
         raise MethodError(f'Model not found at "{path}"; {_saved_epochs(folder)}')
-    config, hint = Path(directory) / "config.yaml", ""
-    if config.is_file():  # it is not where a checkpoint was copied out of its run
-        _check_training(trainer, config)
-        hint = f", they are in {config}"
-    checkpoint = load_checkpoint(str(path))
+    found, hint = trained_settings(directory, MethodError), ""
+    if found:  # there is none where a checkpoint was copied out of its run
+        _check_training(trainer, *found)
+        hint = f", they are in {found[0]}"
+    checkpoint = exported_checkpoint(directory, epoch) if exported else load_checkpoint(str(path))
     _check_fits(trainer, checkpoint, path, hint)
     print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint["epoch"]})')
     return checkpoint
@@ -43,9 +51,8 @@ def _saved_epochs(folder: Path) -> str:
     return f"epochs that were saved (--load-epoch): {', '.join(map(str, epochs)) or 'none'}"
 
 
-def _check_training(trainer: Any, config: Path) -> None:
+def _check_training(trainer: Any, config: Path, trained: Any) -> None:
     """Refuse what a checkpoint's shapes do not tell: another backbone, position or classes."""
-    trained = load(config, MethodError)
     if not isinstance(trained, dict):
         raise MethodError(f"{config} holds no settings: move it away, or get it again")
     cfg, knobs = trainer.cfg, trainer.knobs

@@ -1,0 +1,147 @@
+"""A method on CLIP for any class names, without a dataset."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.data import transforms
+from dassl.utils import UserError, get_device
+from inference.source import Source
+from runs.config import check_name, default_cfg, methods
+from runs.merging import Merging
+from trainers.backbones.precision import resolve_precision
+from trainers.backbones.weights import find_weights
+from trainers.base import PromptTrainer
+from trainers.errors import MethodError
+
+# digests of files that must still be what they were at the training
+BOUND = {
+    "BACKBONE_DIGEST": "the weights of the backbone (MODEL.BACKBONE.NAME)",
+    "POOL_DIGEST": "the templates of the pool",
+}
+
+
+def build_trainer(source: Source, classnames: list[str], backbone: str = "") -> PromptTrainer:
+    """The method of a source with what it has learned, in evaluation mode.
+
+    Args:
+        source: see `find_source`.
+        classnames: C names.
+        backbone: file or name of CLIP, where it is not where it was at the training.
+
+    Raises:
+        UserError: the method is not one on our CLIP, or a file has other bytes than at training.
+        MethodError: a prompt does not fit, or the checkpoint does not.
+    """
+    with redirect_stdout(io.StringIO()):  # what a run says of itself
+        kind = _method(source)
+        cfg = _configuration(source, kind, backbone)
+        templates = source.export["templates"] if source.export else None
+        trainer: PromptTrainer = _without_data(kind, classnames, templates)(cfg)
+        _check_bound(source, trainer)
+        if kind.learns:
+            trainer.load_model(str(source.model), epoch=source.epoch)
+        trainer.set_model_mode("eval")
+    return trainer
+
+
+def build_transform(cfg: CfgNode) -> Callable[[Any], Tensor]:
+    """From a PIL image in RGB to a tensor (3, R, R), as at the test of a run."""
+    with redirect_stdout(io.StringIO()):
+        transform = transforms.build_transform(cfg, is_train=False)
+    assert transform is not None  # a method on CLIP refuses NO_TRANSFORM
+    return transform
+
+
+def weights_sha256(name: str) -> str:
+    """SHA-256 of a backbone's file, 64 hex digits."""
+    path = find_weights(name).resolve()
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+@cache
+def _sha256(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _method(source: Source) -> type[PromptTrainer]:
+    check_name(source.method, sorted(methods().registered_names()), "trainer")
+    kind = methods().get(source.method)
+    if not issubclass(kind, PromptTrainer):
+        raise UserError(
+            f"{source.method} is a trainer of its own, not one of trainers.base.PromptTrainer: "
+            "what it does with an image is known to its train.py --eval-only alone"
+        )
+    return kind
+
+
+def _configuration(source: Source, kind: type[PromptTrainer], backbone: str) -> CfgNode:
+    """The configuration of a run, as far as it decides about what is predicted."""
+    cfg = default_cfg()
+    merging = Merging(cfg)
+    for key, value in source.settings.items():
+        if "." in key or key in merging.defaults:  # the others are digests
+            merging.set(key, value, f"settings of {source.path}")
+    if backbone:
+        merging.set("MODEL.BACKBONE.NAME", backbone, "--backbone")
+    cfg.MODEL.INIT_WEIGHTS = ""  # a start of the training, which is over
+    cfg.MODEL.COMPILE = cfg.VERBOSE = cfg.CACHE.FEATURES = cfg.CACHE.VIEWS = False
+    knobs = cfg.TRAINER[kind.node()]
+    try:
+        resolve_precision(knobs.PREC, get_device(cfg.USE_CUDA))
+    except MethodError:  # trained in half precision on a GPU, and used on a CPU
+        knobs.PREC = "auto"
+    cfg.freeze()
+    return cfg
+
+
+def _without_data(
+    kind: type[PromptTrainer], classnames: list[str], templates: list[str] | None
+) -> type[PromptTrainer]:
+    """The method with class names in the place of a dataset, and templates in that of a pool."""
+
+    def build_data_loader(self: Any) -> None:
+        names = dict(enumerate(classnames))
+        dataset = SimpleNamespace(classnames=list(classnames), lab2cname=names)
+        self.dm = SimpleNamespace(dataset=dataset, num_classes=len(names), lab2cname=names)
+        self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+        self.num_classes, self.lab2cname, self.num_source_domains = len(names), names, 0
+
+    own: dict[str, Any] = {"build_data_loader": build_data_loader, "__module__": kind.__module__}
+    if templates is not None:
+        own["load_templates"] = classmethod(lambda cls, cfg: list(templates))
+    return type(kind.__name__, (kind,), own)
+
+
+def _check_bound(source: Source, trainer: PromptTrainer) -> None:
+    """Refuse files that are not what they were at the training."""
+    now = type(trainer).fingerprint(trainer.cfg)
+    for key, what in BOUND.items():
+        then = source.settings.get(key)
+        if then is not None and now.get(key) not in (None, then):
+            raise UserError(_other_bytes(source, trainer, what, then, now[key]))
+    if source.export:
+        then = source.export["backbone"].get("sha256")
+        found = weights_sha256(trainer.cfg.MODEL.BACKBONE.NAME)
+        if found != then:
+            raise UserError(_other_bytes(source, trainer, BOUND["BACKBONE_DIGEST"], then, found))
+
+
+def _other_bytes(source: Source, trainer: PromptTrainer, what: str, then: Any, now: str) -> str:
+    name = trainer.cfg.MODEL.BACKBONE.NAME
+    where = f", read from {name}," if "backbone" in what else ""
+    return (
+        f"{what}{where} are not those of the training in {source.path} (digest {then} there, "
+        f"{now} now): get the file of the training"
+        + (", and name it with --backbone" if where else "")
+    )

@@ -1,0 +1,230 @@
+"""Where a trained prompt is: the folder of a run, one of its tests, or an exported prompt."""
+
+import io
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dassl.data.datasets import build_dataset
+from dassl.utils import UserError
+from datasets.files import some
+from runs.config import check_name, default_cfg, methods
+from runs.folder import checkpoint_digest
+from runs.jobs import learns
+from runs.merging import Merging
+from runs.results import read_results
+from trainers.backbones.paths import REPOSITORY
+from trainers.exported import is_export, read_prompt, trained_settings
+
+SUBSETS = ("base", "new", "all")
+# what of results.json goes along with a prompt
+BRIEF = (
+    *("protocol", "dataset", "classes", "accuracy", "macro_f1", "correct", "total", "num_classes"),
+    *("epoch", "config", "device", "precision", "data"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained prompt on disk.
+
+    Attributes:
+        path: the folder that was asked for, or the run in it.
+        model: the folder of the checkpoint; another one for a test on another dataset.
+        settings: of the run, flat, with its digests.
+        subset: whose classes are the usual ones, "base", "new" or "all".
+        classes: their names; None where no file tells them.
+        epoch: to load; None takes the best one.
+        results: what of results.json goes along, by subset.
+        export: content of prompt.json; None for a run.
+    """
+
+    path: Path
+    model: Path
+    settings: dict[str, Any]
+    subset: str
+    classes: list[str] | None
+    epoch: int | None
+    results: dict[str, dict[str, Any]]
+    export: dict[str, Any] | None = None
+
+    @property
+    def method(self) -> str:
+        """The trainer's name."""
+        return str(self.settings["TRAINER.NAME"])
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Digest of the checkpoint that is read; None where nothing is learned."""
+        return checkpoint_digest(str(self.model), self.epoch)
+
+    def class_names(self, data: Path | None = None) -> list[str]:
+        """The usual classes: those of the files, else those of the dataset, which is read.
+
+        Args:
+            data: folder of the datasets; None takes the usual one.
+
+        Raises:
+            UserError: neither tells them.
+        """
+        if self.classes is not None:
+            return list(self.classes)
+        try:
+            with redirect_stdout(io.StringIO()):
+                return list(build_dataset(self._dataset_cfg(data)).classnames)
+        except (ValueError, OSError) as error:
+            why = str(error).partition("\n")[0]
+            raise UserError(
+                f"{self.path} does not tell the names of its {self.subset} classes, and the "
+                f"dataset cannot be read ({why}): name the folder of the datasets (--data), or the "
+                "classes (--classes, --classes-file)"
+            ) from error
+
+    def _dataset_cfg(self, data: Path | None) -> Any:
+        cfg = default_cfg()
+        merging = Merging(cfg)
+        for key, value in self.settings.items():
+            if key.startswith("DATASET.") or key == "SEED":
+                merging.set(key, value, str(self.path / "config.yaml"))
+        cfg.DATASET.ROOT = str(data or REPOSITORY / "data")
+        cfg.DATASET.SUBSAMPLE_CLASSES = self.subset
+        cfg.VERBOSE = False
+        return cfg
+
+
+def find_source(folder: Path | str, epoch: int | None = None) -> Source:
+    """The trained prompt that a folder means.
+
+    Args:
+        folder: of an exported prompt; of a run; of one of a run's tests, whose classes are meant;
+            or any folder with one of these in it.
+        epoch: of a run, instead of the one that was tested.
+
+    Raises:
+        UserError: nothing is there, or several are, or what is there is not complete.
+        MethodError: an exported prompt is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: expected one of a run or exported prompt")
+    if is_export(folder):
+        return _exported(folder, epoch)
+    if (folder / "config.yaml").is_file():
+        return _run(folder, "", epoch)
+    if folder.name in SUBSETS and (folder.parent / "config.yaml").is_file():
+        return _run(folder.parent, folder.name, epoch)
+    return find_source(_only_one(folder), epoch)
+
+
+def _only_one(folder: Path) -> Path:
+    """The one run or exported prompt in a folder; what lies inside of a run is part of it."""
+    marks = [*folder.rglob("config.yaml"), *folder.rglob("prompt.json")]
+    places = {mark.parent for mark in marks}
+    found = sorted(place for place in places if not places & set(place.parents))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = [str(place) for place in found]
+        raise UserError(f"{folder} has {len(found)} runs, name one of them: {some(names)}")
+    raise UserError(
+        f"{folder} is no folder of a run, nor of an exported prompt: neither config.yaml nor "
+        "prompt.json is in it or below"
+    )
+
+
+def _exported(folder: Path, epoch: int | None) -> Source:
+    prompt = read_prompt(folder)
+    if epoch not in (None, prompt["epoch"]):
+        raise UserError(
+            f"{folder} holds the prompt of epoch {prompt['epoch']}, not of epoch {epoch}"
+        )
+    if not isinstance(prompt["settings"].get("TRAINER.NAME"), str):
+        raise UserError(f"{folder}/prompt.json is damaged (settings): export the run again")
+    return Source(
+        path=folder,
+        model=folder,
+        settings=prompt["settings"],
+        subset=prompt["class_subset"],
+        classes=prompt["classes"],
+        epoch=prompt["epoch"],
+        results=prompt["results"],
+        export=prompt,
+    )
+
+
+def _run(folder: Path, subset: str, epoch: int | None) -> Source:
+    """A run; without a subset the classes of its training are meant."""
+    told = trained_settings(folder, UserError)
+    assert told
+    path, settings = told
+    sound = isinstance(settings, dict) and all(isinstance(key, str) for key in settings)
+    if not sound or not isinstance(settings.get("TRAINER.NAME"), str):
+        raise UserError(f"{path} is not that of a run: it has no TRAINER.NAME")
+    name = settings["TRAINER.NAME"]
+    subset = subset or settings.get("DATASET.SUBSAMPLE_CLASSES", "all")
+    check_name(name, sorted(methods().registered_names()), "trainer")
+    files = {one: folder / one / "results.json" for one in SUBSETS}
+    results = {one: found for one, file in files.items() if (found := read_results(file))}
+    trained = learns(name)
+    wanted = epoch
+    if trained and epoch is None and settings.get("TEST.FINAL_MODEL") != "best_val":
+        tested = next(iter(results.values()), None)
+        wanted = tested["epoch"] if tested else settings.get("OPTIM.MAX_EPOCH")
+    source = Source(
+        path=folder,
+        model=_model_folder(folder, results) if trained else folder,
+        settings=settings,
+        subset=subset,
+        classes=results.get(subset, {}).get("classnames"),
+        epoch=wanted if trained else 0,
+        results={},
+    )
+    return replace(source, results=_of_this_checkpoint(source, results, asked=epoch is not None))
+
+
+def _model_folder(folder: Path, results: dict[str, dict[str, Any]]) -> Path:
+    """Where the checkpoints are: a test on another dataset lies in the folder of its training."""
+    if (folder / "prompt_learner").is_dir():
+        return folder
+    parent = folder.parent
+    if (parent / "config.yaml").is_file() and (parent / "prompt_learner").is_dir():
+        return parent
+    tested = next(iter(results.values()), None)
+    if tested and tested.get("source"):
+        raise UserError(
+            f"{folder} is a test of a model that was trained on {tested['source']}, and has no "
+            "checkpoint: name the folder of the training, and the classes (--classes)"
+        )
+    raise UserError(
+        f"{folder} has no checkpoint (prompt_learner/model.pth.tar-N): the training has not come "
+        "that far, or its files were moved; the same command that began it goes on"
+    )
+
+
+def _of_this_checkpoint(
+    source: Source, results: dict[str, dict[str, Any]], asked: bool
+) -> dict[str, dict[str, Any]]:
+    """What of the results of the checkpoint goes along; those of another epoch do not.
+
+    Args:
+        source: the run.
+        results: of its tests, by subset.
+        asked: the user has named the epoch.
+
+    Raises:
+        UserError: the checkpoint is not the one that was tested.
+    """
+    digest, kept = source.checkpoint, {}
+    tested = next((one["epoch"] for one in results.values()), None)
+    for subset, one in results.items():
+        if one["checkpoint"] in (digest, None):
+            kept[subset] = {key: one[key] for key in BRIEF if key in one}
+        elif digest and not asked and one["epoch"] == tested:
+            raise UserError(
+                f"the checkpoint of epoch {tested} in {source.model}/prompt_learner is not the one "
+                f"that {source.path / subset / 'results.json'} was measured with: test it again "
+                "(--eval-only --model-dir and another --output-dir), or name an epoch "
+                "(--load-epoch)"
+            )
+    return kept
