@@ -20,7 +20,7 @@ SHOWN = 20  # most names that a message lists
 def subfolders(folder: Path) -> list[str]:
     """Names of the visible folders in a folder, by code point (capitals come first)."""
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if _visible(e.name) and e.is_dir())
+        return sorted(e.name for e in entries if is_visible(e.name) and e.is_dir())
 
 
 def images(folder: Path | str) -> list[str]:
@@ -35,7 +35,7 @@ def images(folder: Path | str) -> list[str]:
 def images_and_others(folder: Path | str) -> tuple[list[str], list[str]]:
     """As `images`, and the names of the other visible files."""
     with os.scandir(folder) as entries:
-        files = [e for e in entries if _visible(e.name) and not e.is_dir()]
+        files = [e for e in entries if is_visible(e.name) and not e.is_dir()]
     found = [e for e in files if is_image(e.name)]
     broken = sorted(e.path for e in found if e.is_symlink() and not e.is_file())
     if broken:
@@ -57,7 +57,7 @@ def left_out(others: Sequence[str]) -> tuple[str, ...]:
 
 def is_image(name: str) -> bool:
     """Whether a file name is that of a visible image."""
-    return _visible(name) and name.lower().endswith(IMAGE_SUFFIXES)
+    return is_visible(name) and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def read_text(path: Path) -> str:
@@ -142,5 +142,6 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def _visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
+    """Whether a file or folder is one that a user has put there, by its name."""
     return not name.startswith(".") and name not in STRANGERS

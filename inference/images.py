@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from dassl.utils import UserError, progress, read_image
-from datasets.files import is_image
+from datasets.files import is_image, is_visible
 
 MOST_THREADS = 8
 Problem = dict[str, str]  # image: its name; error: why it was left out
@@ -56,12 +56,11 @@ def _paths(word: str) -> tuple[list[str], str]:
 
 
 def _in_folder(folder: str) -> tuple[list[str], str]:
-    found = sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if is_image(name)
-    )
+    found = []
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if is_visible(name)]
+        found += [os.path.join(place, name) for name in names if is_image(name)]
+    found.sort()
     return found, "" if found else "the folder has no images (told by their suffix)"
 
 

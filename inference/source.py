@@ -120,7 +120,7 @@ def find_source(folder: Path | str, epoch: int | None = None) -> Source:
 def _only_one(folder: Path) -> Path:
     """The one run or exported prompt in a folder; what lies inside of a run is part of it."""
     marks = [*folder.rglob("config.yaml"), *folder.rglob("prompt.json")]
-    places = {mark.parent for mark in marks}
+    places = {mark.parent for mark in marks if mark.is_file()}
     found = sorted(place for place in places if not places & set(place.parents))
     if len(found) == 1:
         return found[0]

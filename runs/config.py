@@ -147,7 +147,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 
 def dataset_label(cfg: CfgNode) -> str:
     """The dataset's registry name; for your own data a name that tells its folder."""
-    return _label(cfg.DATASET.NAME, cfg.DATASET.PATH)
+    return label_of(cfg.DATASET.NAME, cfg.DATASET.PATH)
 
 
 def dataset_cfg(name: str, path: str, data: Path, shots: int = -1) -> CfgNode:
@@ -175,7 +175,8 @@ def check_setting(key: str, value: Any, source: str) -> None:
     Merging(default_cfg()).set(key, value, source)
 
 
-def _label(name: str, path: str) -> str:
+def label_of(name: str, path: str) -> str:
+    """As `dataset_label`, for DATASET.NAME and DATASET.PATH."""
     return run_name(f"{name.lower()}:{path}") if path else name
 
 
@@ -197,7 +198,7 @@ def _trained_on(args: argparse.Namespace, given: str) -> str:
     source, name, folder = (named.get(f"DATASET.{key}", "") for key in ("SOURCE", "NAME", "PATH"))
     if not name or not all(isinstance(one, str) for one in (source, name, folder)):
         raise UserError(f"{path} cannot be read: is --model-dir the folder of a trained run?")
-    found = source or _label(name, folder)
+    found = source or label_of(name, folder)
     if given not in ("", found):
         raise UserError(
             f"DATASET.SOURCE is {given}, but the model in {args.model_dir} was trained on {found}"

@@ -25,12 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import train
 from datasets.digits import Digits
 from datasets.embedded import Drawing
 from datasets.shapes import Shapes
 from datasets.splits import PARTS
+from inference import export
 from runs import config, job_words, run_job
 from runs.config import setup_cfg
 from runs.folder import describe
@@ -72,8 +74,19 @@ def data(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data_root
 
 
+@pytest.fixture(scope="module")
+def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an exported prompt."""
+    folder = tmp_path_factory.mktemp("exported")
+    words = f"--eval-only --root {data} --output-dir {folder}/run {ZERO_SHOT} --seed 1"
+    train.main(f"{words} --dataset-config-file {CONFIGS}/datasets/digits.yaml".split())
+    return export(folder / "run", folder / "export")
+
+
 @pytest.fixture
-def work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def work(
+    data: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A working folder with valid files of all kinds; what is written beside it is noted."""
     folder = tmp_path / "work"
     for name in ("work", "home", "tmp", "cache"):
@@ -84,6 +97,8 @@ def work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     touch(folder / "data/imagenet/images", parts)
     world(folder / "results")
     (folder / "embedded").symlink_to(data)
+    shutil.copytree(exported, folder / "export")
+    Image.new("RGB", (40, 30)).save(folder / "photo.png")
     mopd = (CONFIGS / "trainers/MoPD/embedded.yaml").read_text()
     files = {"good.yaml": STUDY, "good_pool.yaml": POOL, "data/dtd/images/list.csv": TABLE}
     files |= {"settings.yaml": f"PER_DATASET: table.yaml\n{mopd}", "all.yaml": settings().dump()}

@@ -30,6 +30,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "checkpoint": (str, type(None)),
     "results": (dict,),
     "settings": (dict,),
+    "versions": (dict,),
     "files": (dict,),
 }
 
@@ -61,14 +62,23 @@ def read_prompt(folder: Path | str) -> dict[str, Any]:
             f"{VERSION}: export the run again, or use the project that wrote it"
         )
     for key, kinds in _KINDS.items():
-        if not isinstance(found.get(key), kinds) or isinstance(found.get(key), bool):
+        known = key in found and isinstance(found[key], kinds)
+        if not known or isinstance(found[key], bool):
             raise MethodError(
                 f"{path} is damaged ({key} is {brief(found.get(key))}): export the run again"
             )
     names = [*found["classes"], *(found["templates"] or ())]
     if not found["classes"] or not all(isinstance(name, str) for name in names):
         raise MethodError(f"{path} is damaged (classes, templates): export the run again")
+    if not all(_is_result(one) for one in found["results"].values()):
+        raise MethodError(f"{path} is damaged (results): export the run again")
     return found
+
+
+def _is_result(one: Any) -> bool:
+    """Whether something tells the dataset and the accuracy of a test."""
+    accuracy = one.get("accuracy") if isinstance(one, dict) else None
+    return type(accuracy) in (int, float) and isinstance(one.get("dataset"), str)
 
 
 def read_tensors(folder: Path | str, prompt: dict[str, Any]) -> dict[str, Tensor]:

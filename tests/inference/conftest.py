@@ -34,13 +34,14 @@ class Run:
 
 
 def arguments(method: str, data: Path, output: Path, *pairs: str) -> list[str]:
-    """Two epochs of two shots on the base classes of shapes."""
+    """Two epochs of two shots on the base classes of shapes, in a precision of every device."""
     return [
         *("--root", str(data), "--seed", "1", "--trainer", method, "--output-dir", str(output)),
         *("--dataset-config-file", str(ROOT / "configs/datasets/shapes.yaml")),
         *("--config-file", str(ROOT / f"configs/trainers/{method}/embedded.yaml")),
         *("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base"),
-        *("OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1", *pairs),
+        *("OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1"),
+        *(f"TRAINER.{method.upper()}.PREC", "fp32", *pairs),
     ]
 
 

@@ -136,6 +136,8 @@ def test_the_command_prints_a_table_and_names_what_cannot_be_read(
         shutil.copy(path, tmp_path / f"photos/inner/{place}.png")
     shutil.copy(some[0], tmp_path / "picture")  # a file that is named needs no suffix
     (tmp_path / "photos/notes.txt").write_text("no image")
+    (tmp_path / "photos/.hidden").mkdir()
+    shutil.copy(some[0], tmp_path / "photos/.hidden/a.png")
     broken = tmp_path / "photos/inner/1.png"
     broken.write_bytes(broken.read_bytes()[:50])
     words = ["--run", str(runs("CoOp").folder), "--top", "2", "--batch", "2"]

@@ -16,7 +16,7 @@ import train
 from dassl.config import clean_cfg
 from runs.config import build_parser, setup_cfg
 from runs.merging import flatten
-from tools import doctor, pools, protocol, study, tables
+from tools import doctor, export, pools, predict, protocol, study, tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -163,6 +163,11 @@ KINDS: dict[str, File | Line] = {
         *(RESULTS, "json", (), tables.main),
         ("results", "results --runs", "results --format csv", "results --runs --format csv"),
     ),
+    "exported prompt": File(
+        *("export/prompt.json", "json", (), predict.main),
+        ("--run export photo.png", "--run export photo.png --classes one,two"),
+        KEY + "|of export|read from|export holds|in export",
+    ),
     "train.py": Line(
         train.main,
         (
@@ -195,6 +200,13 @@ KINDS: dict[str, File | Line] = {
     "tools.pools": Line(
         pools.main,
         ("check paper good_pool.yaml", "show paper --dataset OxfordPets --classname pug"),
+    ),
+    "tools.predict": Line(
+        predict.main,
+        ("--run export photo.png --classes one,two --top 1 --batch 2 --out found.csv",),
+    ),
+    "tools.export": Line(
+        export.main, ("--run export --out taken --classes one,two --data embedded",)
     ),
     "tools.doctor": Line(
         doctor.main,
