@@ -10,9 +10,10 @@ from typing import Any
 from tabulate import tabulate
 
 from dassl.utils import UserError
+from runs.command import bounded
 from runs.results import write_atomically
 
-SHOWN = 20  # images on the terminal where a file has all of them
+SHOWN = 20  # images on the terminal where a file has all of them, and that cannot be read
 
 
 def table(found: dict[str, Any], most: int | None = None) -> str:
@@ -40,6 +41,15 @@ def about(found: dict[str, Any]) -> str:
         f"{found['method']} on {found['backbone']}, {len(found['classes'])} classes; "
         f"probabilities: softmax of cosines times the logit scale {found['logit_scale']:.4g}"
     )
+
+
+def problems(found: dict[str, Any]) -> str:
+    """The images that could not be read, a line for each of the first."""
+    lines = [f"error: {one['image']}: {one['error']}" for one in found["unreadable"]]
+    left = len(lines) - SHOWN
+    if left > 0:
+        lines[SHOWN:] = [f"error: {left} more images (--out FILE.json has all) cannot be read"]
+    return bounded("\n".join(lines))
 
 
 def as_csv(found: dict[str, Any]) -> str:

@@ -57,9 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(report.table(found, report.SHOWN if args.out else None))
     if args.out:
         print(f"Written: {args.out} ({len(found['predictions'])} images)")
-    for problem in found["unreadable"]:
-        print(f"error: {problem['image']}: {problem['error']}", file=sys.stderr)
     if found["unreadable"]:
+        print(report.problems(found), file=sys.stderr)
         raise SystemExit(1)
 
 

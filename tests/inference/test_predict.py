@@ -157,6 +157,21 @@ def test_the_command_prints_a_table_and_names_what_cannot_be_read(
     assert len(errors) == 3
 
 
+def test_of_many_images_that_cannot_be_read_the_first_are_named(runs, some, tmp_path, capsys):
+    for place in range(23):
+        (tmp_path / f"{place:02}.png").write_text("no image")
+    out = tmp_path / "found.json"
+    words = ["--run", str(runs("CoOp").folder), some[0], str(tmp_path), "--out", str(out)]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        command.main(words)
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 21 and f"{tmp_path}/19.png" in errors[19]
+    assert errors[20] == "error: 3 more images (--out FILE.json has all) cannot be read"
+    found = json.loads(out.read_text())
+    assert len(found["unreadable"]) == 23 and len(found["predictions"]) == 1
+
+
 def test_files_hold_what_python_returns(runs, some, tmp_path, capsys):
     folder = runs("CoOp").folder
     found = predict(folder, some, top=3)
