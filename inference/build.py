@@ -1,11 +1,8 @@
 """A method on CLIP for any class names, without a dataset."""
 
-import hashlib
 import io
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,13 +15,13 @@ from inference.source import Source
 from runs.config import check_name, default_cfg, methods
 from runs.merging import Merging
 from trainers.backbones.precision import resolve_precision
-from trainers.backbones.weights import find_weights
+from trainers.backbones.weights import file_sha256, find_weights
 from trainers.base import PromptTrainer
 from trainers.errors import MethodError
 
 # digests of files that must still be what they were at the training
 BOUND = {
-    "BACKBONE_DIGEST": "the weights of the backbone (MODEL.BACKBONE.NAME)",
+    "BACKBONE_DIGEST": "the weights of CLIP in {} (MODEL.BACKBONE.NAME)",
     "POOL_DIGEST": "the templates of the pool",
 }
 
@@ -45,8 +42,9 @@ def build_trainer(source: Source, classnames: list[str], backbone: str = "") -> 
         kind = _method(source)
         cfg = _configuration(source, kind, backbone)
         templates = source.export["templates"] if source.export else None
-        trainer: PromptTrainer = _without_data(kind, classnames, templates)(cfg)
-        _check_bound(source, trainer)
+        kind = _without_data(kind, classnames, templates)
+        _check_bound(source, kind, cfg)
+        trainer: PromptTrainer = kind(cfg)
         if kind.learns:
             trainer.load_model(str(source.model), epoch=source.epoch)
         trainer.set_model_mode("eval")
@@ -59,19 +57,6 @@ def build_transform(cfg: CfgNode) -> Callable[[Any], Tensor]:
         transform = transforms.build_transform(cfg, is_train=False)
     assert transform is not None  # a method on CLIP refuses NO_TRANSFORM
     return transform
-
-
-def weights_sha256(name: str) -> str:
-    """SHA-256 of a backbone's file, 64 hex digits."""
-    path = find_weights(name).resolve()
-    status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
-@cache
-def _sha256(path: Path, *_: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _method(source: Source) -> type[PromptTrainer]:
@@ -123,25 +108,17 @@ def _without_data(
     return type(kind.__name__, (kind,), own)
 
 
-def _check_bound(source: Source, trainer: PromptTrainer) -> None:
+def _check_bound(source: Source, kind: type[PromptTrainer], cfg: CfgNode) -> None:
     """Refuse files that are not what they were at the training."""
-    now = type(trainer).fingerprint(trainer.cfg)
-    for key, what in BOUND.items():
-        then = source.settings.get(key)
-        if then is not None and now.get(key) not in (None, then):
-            raise UserError(_other_bytes(source, trainer, what, then, now[key]))
+    now = kind.fingerprint(cfg)
+    pairs = {key: (source.settings.get(key), now.get(key)) for key in BOUND}
     if source.export:
-        then = source.export["backbone"].get("sha256")
-        found = weights_sha256(trainer.cfg.MODEL.BACKBONE.NAME)
-        if found != then:
-            raise UserError(_other_bytes(source, trainer, BOUND["BACKBONE_DIGEST"], then, found))
-
-
-def _other_bytes(source: Source, trainer: PromptTrainer, what: str, then: Any, now: str) -> str:
-    name = trainer.cfg.MODEL.BACKBONE.NAME
-    where = f", read from {name}," if "backbone" in what else ""
-    return (
-        f"{what}{where} are not those of the training in {source.path} (digest {then} there, "
-        f"{now} now): get the file of the training"
-        + (", and name it with --backbone" if where else "")
-    )
+        whole = file_sha256(find_weights(cfg.MODEL.BACKBONE.NAME))
+        pairs["BACKBONE_DIGEST"] = (source.export["backbone"].get("sha256"), whole)
+    for key, (then, found) in pairs.items():
+        if then is not None and found not in (None, then):
+            raise UserError(
+                f"{BOUND[key].format(cfg.MODEL.BACKBONE.NAME)} are not those of the training in "
+                f"{source.path} (digest {then} there, {found} now): get what the training had"
+                + (", and name it with --backbone" if key == "BACKBONE_DIGEST" else "")
+            )

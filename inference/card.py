@@ -75,8 +75,9 @@ def card(about: dict[str, Any]) -> str:
         blocks += [_plain_ways(about)]
     else:
         blocks += [
-            f"{about['method']} makes class features for each image, so that no fixed classifier "
-            "exists: this folder has what was learned, and this project uses it."
+            f"What {about['method']} compares an image with depends on the image, so that no fixed "
+            "classifier exists: this folder has what was learned, and the project that made it "
+            "uses it."
         ]
     blocks += [_project_way(about), _files(about)]
     return "\n\n".join(block.strip() for block in blocks) + "\n"

@@ -30,7 +30,8 @@ def predict(
     Args:
         run: a folder as `load_prompt` takes it, or what that returned.
         images: one or more of: a path of an image or folder, a glob, a `PIL.Image`.
-        classes, epoch, backbone, data: see `load_prompt`.
+        classes: see `load_prompt`.
+        epoch, backbone, data: the same, where `run` is a folder.
         top: classes to tell for each image, the likeliest first; at most C are.
         batch: images that are computed at once.
 

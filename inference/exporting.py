@@ -13,7 +13,6 @@ import torch
 
 from dassl.utils import UserError
 from datasets.files import some
-from inference.build import weights_sha256
 from inference.card import card
 from inference.onnx_file import check_packages, write_onnx
 from inference.prompt import Prompt, load_prompt
@@ -21,6 +20,7 @@ from inference.source import Source
 from runs.config import label_of
 from runs.folder import settings_hash, versions
 from runs.results import writing
+from trainers.backbones.weights import file_sha256, find_weights
 from trainers.errors import MethodError
 from trainers.exported import FORMAT, PROMPT, TENSORS, VERSION, is_export, read_prompt
 
@@ -109,14 +109,15 @@ def _write_folder(out: Path, fill: Callable[[Path], None]) -> None:
             fill(new)
             if out.exists():
                 os.replace(out, old)
-            os.replace(new, out)
-        except BaseException:
-            if old.exists() and not out.exists():
-                os.replace(old, out)
-            raise
+            try:
+                os.replace(new, out)
+            except OSError:
+                if old.exists():
+                    os.replace(old, out)
+                raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_arrays(folder: Path, prompt: Prompt) -> None:
@@ -153,7 +154,7 @@ def describe(prompt: Prompt, given: bool) -> dict[str, Any]:
         "method": source.method,
         "backbone": {
             "name": cfg.MODEL.BACKBONE.NAME,
-            "sha256": weights_sha256(cfg.MODEL.BACKBONE.NAME),
+            "sha256": file_sha256(find_weights(cfg.MODEL.BACKBONE.NAME)),
         },
         "prompt": {
             "learned": {name: list(value.shape) for name, value in prompt.learned.items()},

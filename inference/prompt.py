@@ -52,8 +52,8 @@ class Prompt:
         if not own:
             return ""
         return (
-            f"{self.source.method} has no fixed classifier: its class features differ from image "
-            f"to image (it has its own {' and '.join(own)})"
+            f"{self.source.method} has no fixed classifier: what an image is compared with depends "
+            f"on the image (the method has its own {' and '.join(own)})"
         )
 
     @torch.no_grad()

@@ -139,8 +139,6 @@ def _exported(folder: Path, epoch: int | None) -> Source:
         raise UserError(
             f"{folder} holds the prompt of epoch {prompt['epoch']}, not of epoch {epoch}"
         )
-    if not isinstance(prompt["settings"].get("TRAINER.NAME"), str):
-        raise UserError(f"{folder}/prompt.json is damaged (settings): export the run again")
     return Source(
         path=folder,
         model=folder,

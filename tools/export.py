@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in sorted(os.listdir(folder)):
         print(args.out / name)
     if not (folder / "classifier.pt").is_file():
-        print("Note: no classifier.pt, since class features differ from image to image")
+        print("Note: no classifier.pt, since what an image is compared with depends on the image")
     if args.push:
         print(f"Pushed: {hub.push(folder, args.push, args.public)}")
 

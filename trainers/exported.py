@@ -72,6 +72,8 @@ def read_prompt(folder: Path | str) -> dict[str, Any]:
         raise MethodError(f"{path} is damaged (classes, templates): export the run again")
     if not all(_is_result(one) for one in found["results"].values()):
         raise MethodError(f"{path} is damaged (results): export the run again")
+    if found["settings"].get("TRAINER.NAME") != found["method"]:
+        raise MethodError(f"{path} is damaged (settings, method): export the run again")
     return found
 
 

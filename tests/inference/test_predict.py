@@ -289,7 +289,9 @@ def test_a_backbone_of_other_bytes_is_refused(method, runs, some, tmp_path, caps
     torch.save(weights, tmp_path / "other.pt")
     words = ["--run", str(runs(method).folder), *some, "--backbone", str(tmp_path / "other.pt")]
     message = told(capsys, words)
-    assert f"(MODEL.BACKBONE.NAME), read from {tmp_path}/other.pt, are not those of" in message
+    where = f"the weights of CLIP in {tmp_path}/other.pt (MODEL.BACKBONE.NAME)"
+    assert message.startswith(f"{where} are not those of the training in {runs(method).folder} (")
+    assert message.endswith(": get what the training had, and name it with --backbone")
     shutil.copy(ROOT / "assets/shapes_clip.pt", tmp_path / "same.pt")
     command.main([*words[:-1], str(tmp_path / "same.pt")])
 

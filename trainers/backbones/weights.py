@@ -63,7 +63,12 @@ def weights_digest(name: str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Twelve hex digits of a file, read once as long as nobody touches it."""
+    """Twelve hex digits of a file, see `file_sha256`."""
+    return file_sha256(path)[:12]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits, read once as long as nobody touches it."""
     path = path.resolve()
     status = path.stat()
     return _digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
@@ -73,7 +78,7 @@ def file_digest(path: Path) -> str:
 def _digest(path: Path, *_: int) -> str:
     """Of a file whose size, times and inode tell whether it is still the same."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _known() -> Mapping[str, str]:
