@@ -98,6 +98,7 @@ def _without_methods() -> CfgNode:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # of your own data; `DATASET.NAME folder:PATH` sets both
     cfg.DATASET.SOURCE = ""  # what a tested model was trained on, if that is another dataset
+    cfg.TEST.PREDICTIONS = False  # keep what the model says of each image
     cfg.MODEL.COMPILE = False  # the image tower, by torch.compile
     return cfg
 

@@ -45,6 +45,7 @@ NEUTRAL_KEYS = (
     "TRAIN.CHECKPOINT_FREQ",
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",
+    "TEST.PREDICTIONS",
     "CACHE.FEATURES",
     "CACHE.VIEWS",
     "CACHE.DIR",
@@ -206,17 +207,18 @@ class RunFolder:
             )
         return results
 
-    def write_results(self, measured: dict[str, Any]) -> dict[str, Any]:
-        """Write `results.json`, complete or not at all, and return its content.
+    def results(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """The content of `results.json`.
 
         Args:
             measured: source (dataset of the training, None where nothing is learned), data and
-                content (see `Inputs.tested`), accuracy and macro_f1 in percent, total, correct,
-                num_classes, classnames (C, in the order of the labels), epoch, checkpoint (digest),
-                device, memory (see `peak_memory`), seconds (a dict of train and total).
+                content (see `Inputs.tested`), accuracy and macro_f1 in percent, the figures of
+                `runs.metrics`, total, correct, num_classes, classnames (C, in the order of the
+                labels), epoch, checkpoint (digest), device, memory (see `peak_memory`), seconds (a
+                dict of train and total).
         """
         cfg = self.cfg
-        results = {
+        return {
             "protocol": cfg.PROTOCOL,
             "dataset": dataset_label(cfg),
             "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
@@ -228,11 +230,14 @@ class RunFolder:
             "config_hash": self.hash,
             **measured,
             "precision": self.settings.get("PRECISION"),
+            "test_batch_size": cfg.DATALOADER.TEST.BATCH_SIZE,
             "settings": self.settings,
             "versions": versions(),
         }
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Write `results.json`, complete or not at all; nothing is written after it."""
         write_atomically(self.results_path, json.dumps(results, indent=2) + "\n")
-        return results
 
     def trained_seconds(self) -> float:
         """Seconds of training over all sittings, from metrics.jsonl; 0 for evaluation only."""

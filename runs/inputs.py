@@ -137,8 +137,13 @@ def _is_there(cfg: CfgNode) -> bool:
     return bool(name) and (data_root(cfg) / name).exists()
 
 
+def data_place(cfg: CfgNode) -> str:
+    """The folder (or table) of own data, else the folder of all datasets."""
+    return cfg.DATASET.PATH or str(data_root(cfg))
+
+
 def _names_digest(cfg: CfgNode, items: Any) -> str:
-    root = cfg.DATASET.PATH or str(data_root(cfg))
+    root = data_place(cfg)
     lines = (f"{i.impath.removeprefix(root)}\t{i.label}\t{i.classname}\n" for i in items)
     content = "".join(lines).encode(errors="surrogateescape")  # names may hold any bytes
     return hashlib.sha256(content).hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +11,13 @@ from types import NoneType
 from typing import Any
 
 from dassl.utils import UserError, atomic_open
+from runs.metrics import PERCENT
 
 # what a run writes under a key of results.json: types, and the same in words
 _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "accuracy": ((int, float), "a number from 0 to 100"),
+    **dict.fromkeys(PERCENT, ((int, float, NoneType), "a number from 0 to 100, or null")),
+    "nll": ((int, float, NoneType), "a number from 0, or null"),
     **dict.fromkeys(("shots", "seed"), ((int,), "a whole number")),
     **dict.fromkeys(("dataset", "trainer", "classes"), ((str,), "a text")),
     **dict.fromkeys(
@@ -23,6 +27,12 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "seconds": ((dict,), "a table of numbers"),
     **dict.fromkeys(("settings", "content"), ((dict, NoneType), "a table or null")),
 }
+_RANGES = {**dict.fromkeys(("accuracy", *PERCENT), 100.0), "nll": math.inf}
+# what tells the results of one test from those of any other
+_IDENTITY = (
+    *("config_hash", "dataset", "classes", "seed", "checkpoint", "epoch", "data", "content"),
+    *("total", "correct"),
+)
 
 
 def read_results(path: Path) -> dict[str, Any] | None:
@@ -57,6 +67,11 @@ def readable_results(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def identity(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What binds a file beside results to them: it is stale where this is another one now."""
+    return {key: results.get(key) for key in _IDENTITY}
+
+
 def find_results(folder: Path) -> list[dict[str, Any]]:
     """All results below a folder, each with its run's folder as "run".
 
@@ -88,8 +103,8 @@ def _check_values(path: Path, found: Mapping[str, Any]) -> None:
             continue
         value = found[key]
         sound = _is(value, kinds)
-        if key == "accuracy":
-            sound = sound and 0 <= value <= 100
+        if key in _RANGES and value is not None:
+            sound = sound and 0 <= value <= _RANGES[key]
         elif key == "seconds":
             sound = sound and all(_is(part, (int, float, NoneType)) for part in value.values())
         if not sound:

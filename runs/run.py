@@ -10,10 +10,14 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.lazy import load
 from dassl.utils import UserError, set_random_seed, setup_logger
+from runs import openworld
+from runs.command import expected_errors
 from runs.config import dataset_label, setup_cfg
 from runs.folder import RunFolder, checkpoint_digest
 from runs.inputs import look
 from runs.machine import device_name, memory_shortage, peak_memory
+from runs.metrics import metrics
+from runs.predictions import FILE, MAKE, check_can_keep, gather, write_predictions
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -60,6 +64,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
         trainer = build_trainer(cfg)
         if args.no_train:
             return None
+        if cfg.TEST.PREDICTIONS and not cfg.TEST.NO_TEST:
+            check_can_keep(trainer)
         subset = cfg.DATASET.SUBSAMPLE_CLASSES
         if subset != "all" and trainer.num_classes < 2:
             raise UserError(
@@ -84,9 +90,23 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
                 "are written, the same command tests the model again"
             )
         measured = _measure(trainer, args, folder, total)
-        results = folder.write_results({**measured, **inputs})
+        results = folder.results({**measured, **inputs})
+        _write_beside(trainer, folder, results)
+        folder.write_results(results)
         print(f"Results: {folder.results_path} ({_summary(results)})")
         return results
+
+
+def _write_beside(trainer: Any, folder: RunFolder, results: dict[str, Any]) -> None:
+    """Write what stands beside results, which are written last."""
+    if folder.cfg.TEST.PREDICTIONS:
+        write_predictions(folder.results_path.parent, gather(trainer, results))
+    if not openworld.applies(folder.path, results):
+        return
+    try:
+        openworld.write_openworld(trainer, folder.path, results, cheaply=True)
+    except expected_errors() as error:  # never at the price of the results
+        print(f"Note: no open-world figures ({error}); {MAKE} {folder.path} makes them")
 
 
 def left_out(folder: RunFolder) -> list[str]:
@@ -98,6 +118,11 @@ def left_out(folder: RunFolder) -> list[str]:
         for key in ("PER_CLASS_RESULT", "COMPUTE_CMAT")
         if cfg.TEST[key]
     ]
+    if cfg.TEST.PREDICTIONS and not (folder.results_path.parent / FILE).is_file():
+        notes.append(
+            "TEST.PREDICTIONS is not done for results that exist: "
+            f"{MAKE} {folder.results_path.parent} makes them from the checkpoint"
+        )
     every, last = cfg.TRAIN.CHECKPOINT_FREQ, cfg.OPTIM.MAX_EPOCH
     names = {path.name for path in folder.path.glob("*/model.pth.tar-*")}
     wanted = 0 < every < last and f"model.pth.tar-{every}" not in names
@@ -143,6 +168,7 @@ def _measure(
     model_dir = args.model_dir if args.eval_only else str(folder.path)
     tested = args.load_epoch if args.eval_only else None if best else trainer.max_epoch
     source = folder.cfg.DATASET.SOURCE or dataset_label(folder.cfg)
+    outputs = getattr(evaluator, "outputs", {})  # another evaluator may keep none
     return {
         "source": source if learned else None,
         "num_classes": trainer.num_classes,
@@ -151,6 +177,7 @@ def _measure(
         "checkpoint": checkpoint_digest(model_dir, tested) if learned else None,
         "accuracy": evaluator.results["accuracy"],
         "macro_f1": evaluator.results["macro_f1"],
+        **(metrics(outputs) if outputs else {}),
         "total": evaluator.total,
         "correct": evaluator.correct,
         "seconds": {"train": round(folder.trained_seconds(), 3), "total": round(total, 3)},

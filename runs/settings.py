@@ -199,6 +199,7 @@ ROWS: dict[str, Setting] = {
     "TEST.EVALUATOR": Setting("what counts right answers", choices=_evaluators),
     "TEST.PER_CLASS_RESULT": Setting("say the accuracy of each class"),
     "TEST.COMPUTE_CMAT": Setting("keep the confusion matrix"),
+    "TEST.PREDICTIONS": Setting("keep what the model says of each image: predictions.npz"),
     "TEST.NO_TEST": Setting("train only"),
     "TEST.SPLIT": Setting("images of the test", choices=("val", "test")),
     "TEST.FINAL_MODEL": Setting("epoch that is tested", choices=("last_step", "best_val")),

@@ -61,7 +61,8 @@ def test_a_test_of_new_classes_adds_its_results_and_log(job, tmp_path):
     train.main(job("MoPD"))
     new = ("--eval-only", "--model-dir", str(tmp_path / "run"), "--load-epoch", "2")
     results = train.main(job("MoPD", *new, "DATASET.SUBSAMPLE_CLASSES", "new"))
-    assert files(tmp_path / "run") == TRAINED | {"new/results.json", "new/log.txt"}
+    added = {"new/results.json", "new/log.txt", "openworld.json"}
+    assert files(tmp_path / "run") == TRAINED | added
     assert results["classes"] == "new" and results["epoch"] == 2
 
 

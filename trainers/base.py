@@ -4,12 +4,16 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 (its loss terms). Nothing else differs.
 """
 
+import copy
 import hashlib
+import io
 import math
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +44,8 @@ class PromptTrainer(TrainerX):
         rows: what is known of them beside, by name, for the class and those that inherit it; a
             knob without a row takes any value of the kind of its default.
         learns: False for a method that is only tested.
+        image_conditional: class features differ from image to image, so that each takes a pass of
+            the text tower.
         reads_domains: the method uses DATASET.SOURCE_DOMAINS or TARGET_DOMAINS.
         upstream: keys that only the published code's configuration has -> the method's knob,
             empty where none is needed; a user who writes one of them is told ours. Knobs of the
@@ -62,6 +68,7 @@ class PromptTrainer(TrainerX):
         ),
     }
     learns: ClassVar[bool] = True
+    image_conditional: ClassVar[bool] = False
     reads_domains: ClassVar[bool] = False
     upstream: ClassVar[dict[str, str]] = {}
     # class-dependent buffers; they follow from the class names
@@ -333,6 +340,31 @@ class PromptTrainer(TrainerX):
             return self.model_inference(input)
         finally:
             self._cached_class_features = None
+
+    def for_classes(self, classnames: list[str]) -> Self:
+        """This method, with the same towers and what it has learned, for C other class names.
+
+        Only to predict with: it has no images and no optimiser.
+
+        Raises:
+            MethodError: contexts of single classes, which other classes do not have.
+        """
+        if self.knobs.get("CSC"):
+            raise MethodError(
+                f"TRAINER.{self.node()}.CSC True learns a context for each class of the training, "
+                "and other classes have none"
+            )
+        other = copy.copy(self)
+        for name in ("model", "teachers", "hand_made"):  # made for the classes on first use
+            vars(other).pop(name, None)
+        other.dm = cast(Any, SimpleNamespace(dataset=SimpleNamespace(classnames=classnames)))
+        other._cached_class_features = None
+        with torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
+            other.prompt_learner = other.build_prompts(self.clip, classnames)
+        if other.prompt_learner is not None:
+            other.prompt_learner.load_state_dict(self.prompt_learner.state_dict())
+            other.prompt_learner.to(self.device).eval()
+        return other
 
     # ---- checkpoints --------------------------------------------------------------------
 

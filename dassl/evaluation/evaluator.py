@@ -15,6 +15,9 @@ from .build import EVALUATOR_REGISTRY
 
 __all__ = ["Classification", "EvaluatorBase"]
 
+TOP = 5  # likeliest classes that are kept of each image
+LOGITS_LIMIT = 2**27  # bytes of the logits that are kept; more than ImageNet's in half precision
+
 
 class EvaluatorBase:
     """Interface of an evaluator."""
@@ -54,6 +57,8 @@ class Classification(EvaluatorBase):
         self._total = 0
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
+        self._outputs: list[dict[str, torch.Tensor]] = []
+        self._keeps_logits = bool(self.cfg.TEST.get("PREDICTIONS", False))
         self.results: OrderedDict[str, float] = OrderedDict()  # of the last evaluate()
 
     @property
@@ -65,6 +70,20 @@ class Classification(EvaluatorBase):
     def correct(self) -> int:
         """Number of images classified correctly."""
         return self._correct
+
+    @property
+    def outputs(self) -> dict[str, np.ndarray]:
+        """What is kept of each of the N images that were processed, in their order.
+
+        Returns:
+            label (N,); top (N, up to 5), the likeliest classes, the prediction first; confidence
+            (N,), the largest probability, and nll (N,), minus the log of the label's, both in
+            float64; with TEST.PREDICTIONS also logits (N, C) in float16, unless they take more
+            than `LOGITS_LIMIT` bytes or do not fit float16.
+        """
+        names = self._outputs[0] if self._outputs else ()
+        joined = {name: torch.cat([one[name] for one in self._outputs]) for name in names}
+        return {name: value.numpy() for name, value in joined.items()}
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """Add logits (B, C) and labels (B,); of equal logits the first class counts.
@@ -87,6 +106,30 @@ class Classification(EvaluatorBase):
         self._total += gt.shape[0]
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(pred.tolist())
+        self._keep(mo.detach(), gt, pred)
+
+    def _keep(self, mo: torch.Tensor, gt: torch.Tensor, pred: torch.Tensor) -> None:
+        """Keep what `outputs` returns of a batch."""
+        top = mo.topk(min(TOP, mo.shape[1]), dim=1).indices
+        # of equal logits topk may put another class first than max
+        top = torch.where(top == pred[:, None], top[:, :1], top)
+        top[:, 0] = pred
+        log = mo.double().log_softmax(1)
+        kept = {
+            "label": gt,
+            "top": top,
+            "confidence": log.max(1).values.exp(),
+            "nll": -log.gather(1, gt[:, None].long()).squeeze(1),
+        }
+        if self._keeps_logits:
+            half = mo.half()
+            fits = self._total * mo.shape[1] * half.element_size() <= LOGITS_LIMIT
+            self._keeps_logits = fits and bool((half.isfinite() == mo.isfinite()).all())
+            kept["logits"] = half
+        self._outputs.append({name: value.cpu() for name, value in kept.items()})
+        if not self._keeps_logits:
+            for one in self._outputs:
+                one.pop("logits", None)
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Return accuracy, error_rate and macro_f1 in percent (and perclass_accuracy if asked for).

@@ -23,16 +23,18 @@ _LATEX_SPECIAL = str.maketrans(
 
 @dataclass(frozen=True)
 class Percent:
-    """A figure with two decimals, and its spread where there is one."""
+    """A figure with its decimals, and its spread where there is one."""
 
     mean: float
     spread: float | None = None
     signed: bool = False
+    decimals: int = 2
 
     def show(self, style: str) -> str:
         """The figure in the style's own plus-minus sign."""
-        mean = f"{self.mean:+z.2f}" if self.signed else f"{self.mean:.2f}"  # z: no "-0.00"
-        return mean if self.spread is None else f"{mean}{_PLUS_MINUS[style]}{self.spread:.2f}"
+        form = f".{self.decimals}f"
+        mean = format(self.mean, f"+z{form}" if self.signed else form)  # z: no "-0.00"
+        return mean if self.spread is None else f"{mean}{_PLUS_MINUS[style]}{self.spread:{form}}"
 
 
 Item = str | int | Percent | None

@@ -94,6 +94,10 @@ class FeatureCache:
             )
         return cls(cache_folder(node.DIR), node.LIMIT_GB * 2**30)
 
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether there is an entry of this key; it may be damaged."""
+        return self._path(key).is_file()
+
     def load(self, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
         """The arrays of a key; None if they are not there, or damaged."""
         path = self._path(key)
@@ -177,8 +181,7 @@ class FeatureCache:
         self.remove([e for e, size in zip(newest_first, sizes, strict=True) if size > self.limit])
 
     def _path(self, key: Mapping[str, Any]) -> Path:
-        digest = hashlib.sha256(_text(key).encode()).hexdigest()
-        return self.folder / key["kind"] / f"{digest[:32]}.npz"
+        return self.folder / f"{entry_name(key)}.npz"
 
     def tell(self, text: str) -> None:
         """Say what is wrong with the cache, once in a run."""
@@ -190,6 +193,12 @@ class FeatureCache:
 def cache_folder(given: str = "") -> Path:
     """The folder of the cache: as given, else of the variable, else in the repository."""
     return Path(os.path.expanduser(given or os.environ.get(VARIABLE) or DEFAULT_FOLDER))
+
+
+def entry_name(key: Mapping[str, Any]) -> str:
+    """`<kind>/<digest>` of a key, the file of its entry below the folder without the suffix."""
+    digest = hashlib.sha256(_text(key).encode()).hexdigest()
+    return f"{key['kind']}/{digest[:32]}"
 
 
 def _text(key: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import RandomSampler, SequentialSampler
+from yacs.config import CfgNode
 
 from trainers.errors import MethodError
 from trainers.features.cache import FeatureCache
@@ -95,6 +96,11 @@ class SplitFeatures(FeatureLoader):
     """Features of test images: always the same."""
 
     _kept: dict[str, np.ndarray] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the features are there, so that no image has to be read."""
+        return bool(self.key) and (self._kept is not None or self.cache.has(self.key))
 
     def __iter__(self) -> Iterator[Batch]:
         if not self.key:
@@ -190,20 +196,11 @@ def use_features(trainer: Any, base: type) -> None:
     def own(names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(type(trainer), name) is not getattr(base, name)]
 
-    def encode(images: Tensor) -> Tensor:
-        return trainer.clip.encode_image(images.to(trainer.device))
-
-    def replace(name: str, features: type[FeatureLoader], about: str, **key: Any) -> None:
-        loader = getattr(trainer, name)
-        if loader is not None:
-            about = f"{cfg.MODEL.BACKBONE.NAME}: {cfg.DATASET.NAME}, {subset} classes, {about}"
-            key |= tower_key(trainer)
-            setattr(trainer, name, features(loader, encode, cache, key, about))
-
-    subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
     if cfg.CACHE.FEATURES and not own(TEST_STEPS):
         for split in ("val", "test"):
-            replace(f"{split}_loader", SplitFeatures, split, kind="images")
+            loader = getattr(trainer, f"{split}_loader")
+            if loader is not None:
+                setattr(trainer, f"{split}_loader", split_features(trainer, loader, cfg, split))
     if cfg.CACHE.VIEWS and trainer.learns and trainer.train_loader_x is not None:
         if mine := own(TRAIN_STEPS):
             raise MethodError(
@@ -213,8 +210,32 @@ def use_features(trainer: Any, base: type) -> None:
         node = cfg.DATALOADER.TRAIN_X
         drawn = [node.SAMPLER, node.N_DOMAIN, node.N_INS, cfg.DATALOADER.NUM_WORKERS]
         drawn.append(cfg.INPUT.get("DEVICE_AUGMENT", False))
-        about = f"{cfg.DATASET.NUM_SHOTS} shots, seed {cfg.SEED}"
-        replace("train_loader_x", ViewFeatures, about, kind="views", drawn=drawn)
+        key = {"kind": "views", "drawn": drawn, **tower_key(trainer)}
+        about = _about(cfg, f"{cfg.DATASET.NUM_SHOTS} shots, seed {cfg.SEED}")
+        loader = trainer.train_loader_x
+        trainer.train_loader_x = ViewFeatures(loader, _encoder(trainer), cache, key, about)
+
+
+def split_features(trainer: Any, loader: Any, cfg: CfgNode, split: str) -> SplitFeatures:
+    """A loader of test images as one of their features, for a trainer whose CLIP is loaded.
+
+    Args:
+        cfg: that of the loader, whose cache is used.
+        split: val or test, for the words about it.
+    """
+    cache = FeatureCache.of(cfg)
+    assert cache is not None  # upstream Dassl has none, and keeps its loaders
+    key = {"kind": "images", **tower_key(trainer)}
+    return SplitFeatures(loader, _encoder(trainer), cache, key, _about(cfg, split))
+
+
+def _encoder(trainer: Any) -> Callable[[Tensor], Tensor]:
+    return lambda images: trainer.clip.encode_image(images.to(trainer.device))
+
+
+def _about(cfg: CfgNode, what: str) -> str:
+    subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+    return f"{cfg.MODEL.BACKBONE.NAME}: {cfg.DATASET.NAME}, {subset} classes, {what}"
 
 
 def prompt_features(trainer: Any, templates: list[str]) -> Tensor:
