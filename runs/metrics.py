@@ -5,6 +5,7 @@ confidence (N,), the largest probability, and nll (N,), minus the log of the lab
 """
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ def metrics(outputs: Outputs) -> dict[str, float | None]:
     nll = float(outputs["nll"].mean())
     return {
         "top5_accuracy": 100 * float((outputs["top"] == outputs["label"][:, None]).any(1).mean()),
-        "mean_class_accuracy": 100 * float((hits[occurs] / images[occurs]).mean()),
+        "mean_class_accuracy": fmean((100 * hits[occurs] / images[occurs]).tolist()),
         "ece": 100 * calibration_error(outputs),
         "nll": nll if np.isfinite(nll) else None,
     }

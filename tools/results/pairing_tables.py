@@ -7,6 +7,7 @@ from tools.results.pairing import CONFIDENCE, Paired, baseline_of, is_baseline, 
 from tools.results.summary import AVERAGE, H, Row, Summary
 from tools.results.summary_tables import (
     head,
+    left_out_note,
     measure_name,
     missing_notes,
     shown_datasets,
@@ -61,7 +62,7 @@ def paired_csv(summaries: Iterable[Summary], wanted: str) -> str:
     lines: list[list[object]] = []
     for summary, pairs in _all_pairs(summaries, wanted):
         for dataset in shown_datasets(summary):
-            for row, base in pairs.items():
+            for row, base in _shown_pairs(summary, pairs, dataset).items():
                 names = [summary.protocol, summary.source, dataset, row.method, row.config]
                 names += [str(row.shots), f"{base.method}/{base.config}"]
                 found = paired(summary, row, base, dataset)
@@ -90,17 +91,27 @@ def _tables(summary: Summary, pairs: Pairs, wanted: str) -> list[Table]:
     for dataset in shown_datasets(summary):
         for base in dict.fromkeys((base.method, base.config) for base in pairs.values()):
             rows: list[Sequence[Item]] = []
-            for row, other in pairs.items():
+            for row, other in _shown_pairs(summary, pairs, dataset).items():
                 if (other.method, other.config) == base:
                     found = paired(summary, row, other, dataset)
                     shown = [_shown(found.get(measure)) for measure in summary.measures]
                     rows.append([row.method, row.config, row.shots, *shown])
             name = f"{title(summary, dataset)}: minus {' '.join(base)}"
-            tables.append(Table(name, headers, rows, labels=2))
+            if rows:
+                tables.append(Table(name, headers, rows, labels=2))
     if not tables:
         tables.append(Table(f"{head(summary)}: minus {wanted}", headers, [], labels=2))
     tables[-1].notes = _notes(summary, pairs, wanted)
     return tables
+
+
+def _shown_pairs(summary: Summary, pairs: Pairs, dataset: str) -> Pairs:
+    """The pairs of which both rows have a place among those of a dataset."""
+    return {
+        row: base
+        for row, base in pairs.items()
+        if summary.shown(row, dataset) and summary.shown(base, dataset)
+    }
 
 
 def _shown(found: Paired | None) -> str | None:
@@ -141,12 +152,14 @@ def _notes(summary: Summary, pairs: Pairs, wanted: str) -> list[str]:
         problems = {
             dataset: {_problem(summary, row, base, dataset, m) for m in summary.measures}
             for dataset in shown_datasets(summary)
+            if row in _shown_pairs(summary, pairs, dataset)
         }
         for told in (ONE_PAIR, NO_PAIR):  # a figure that lacks is listed with what is missing
             where = [dataset for dataset, found in problems.items() if told in found]
             if where:
                 lines.append(f"{row}, {told}: {', '.join(where)}")
-    return [*lines, *_unpaired(summary, pairs, wanted), *missing_notes(summary, shown)]
+    lines += _unpaired(summary, pairs, wanted)
+    return [*lines, *missing_notes(summary, shown), *left_out_note(summary, shown)]
 
 
 def _unpaired(summary: Summary, pairs: Pairs, wanted: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 AVERAGE = "average"
 H = "H"
 ALL = "all"
+ACCURACY = "accuracy"  # key of results.json
 # what is measured in each protocol, and what is averaged in the summaries' last block
 MEASURES: dict[str, tuple[str, ...]] = {"base2new": ("base", "new")}
 TRANSFER = ("xd", "dg")  # trained on one dataset, tested on others
@@ -55,12 +56,12 @@ class Test:
     @property
     def accuracy(self) -> float:
         """Top-1 accuracy in percent."""
-        return self.found["accuracy"]
+        return self.found[ACCURACY]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An accuracy in percent over seeds.
+    """An accuracy in percent, or another figure of tests, over seeds.
 
     Attributes:
         mean: the figure that is shown.
@@ -98,6 +99,7 @@ class Summary:
         seeds: all seeds of rows that learn.
         cells: by row and dataset; AVERAGE is a dataset if there are two or more to average.
         tests: what the cells were made of.
+        complete: every row should have been run on every dataset.
     """
 
     protocol: str
@@ -109,6 +111,17 @@ class Summary:
     seeds: frozenset[int]
     cells: Mapping[tuple[Row, str], Cell]
     tests: Sequence[Test]
+    complete: bool = False
+
+    def shown(self, row: Row, dataset: str) -> bool:
+        """Whether a row has a place among those of a dataset, or of AVERAGE.
+
+        It has none where nobody ran it, unless that counts as missing.
+        """
+        if self.complete or self.protocol in TRANSFER:
+            return True
+        names = self.averaged if dataset == AVERAGE else (dataset,)
+        return all(self.cells[row, name].seeds for name in names)
 
     def expected(self, row: Row) -> frozenset[int]:
         """Seeds that a complete row has: one is enough for a method that learns nothing."""
@@ -126,13 +139,14 @@ class Summary:
             cell = self.cells[row, dataset]
             absent = sorted(self.expected(row) - cell.seeds)
             if not cell.seeds:
-                lacks.append(dataset)
+                lacks += [dataset] * self.shown(row, dataset)
             else:
                 lacks += [f"{dataset} {problem}" for problem in cell.problems]
                 if absent:
                     lacks.append(f"{dataset} {seed_list(absent)}")
         average = self.cells.get((row, AVERAGE))
-        if average and not lacks:  # else it follows from what is listed
+        # else it follows from what is listed
+        if average and not lacks and self.shown(row, AVERAGE):
             lacks += [f"{AVERAGE}: {problem}" for problem in average.problems]
         return lacks
 
@@ -143,16 +157,23 @@ def seed_list(seeds: Iterable[int]) -> str:
     return f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
 
 
-def summarise(results: Iterable[Mapping[str, Any]], order: Sequence[str] = ()) -> list[Summary]:
+def summarise(
+    results: Iterable[Mapping[str, Any]],
+    order: Sequence[str] = (),
+    complete: bool = False,
+    key: str = ACCURACY,
+) -> list[Summary]:
     """Summaries of all protocols among the results of `find_results`.
 
     Args:
         order: datasets in the order in which they are shown; others follow by name.
+        complete: every row should have been run on every dataset of its protocol.
+        key: of results, what is averaged; a test that does not tell it counts as missing.
     """
     groups: dict[tuple[str, str], list[Test]] = defaultdict(list)
     for test in read_tests(results):
         groups[test.protocol, test.source].append(test)
-    return [_summary(*key, groups[key], order) for key in sorted(groups)]
+    return [_summary(*name, groups[name], order, complete, key) for name in sorted(groups)]
 
 
 def _layout(folder: Path) -> tuple[Path, str]:
@@ -202,7 +223,9 @@ def read_tests(results: Iterable[Mapping[str, Any]]) -> list[Test]:
     return tests
 
 
-def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]) -> Summary:
+def _summary(
+    protocol: str, source: str, tests: list[Test], order: Sequence[str], complete: bool, key: str
+) -> Summary:
     place = {name: at for at, name in enumerate(order)}
     names = {test.dataset for test in tests}
     datasets = sorted(names, key=lambda name: (name != source, place.get(name, len(place)), name))
@@ -214,7 +237,7 @@ def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]
     grouped: dict[tuple[Row, str], list[Test]] = defaultdict(list)
     for test in tests:
         grouped[test.row, test.dataset].append(test)
-    cells = {(row, name): _cell(grouped[row, name], measures) for row in rows for name in datasets}
+    cells = {(r, name): _cell(grouped[r, name], measures, key) for r in rows for name in datasets}
     if len(averaged) > 1:
         for row in rows:
             parts = {name: cells[row, name] for name in averaged}
@@ -230,6 +253,7 @@ def _summary(protocol: str, source: str, tests: list[Test], order: Sequence[str]
         frozenset(test.seed for test in tests if test.row.learns),
         cells,
         tests,
+        complete,
     )
 
 
@@ -240,14 +264,18 @@ def _place(row: Row) -> tuple[object, ...]:
     return row.learns, row.method, label, row.shots
 
 
-def _cell(tests: list[Test], measures: tuple[str, ...]) -> Cell:
+def _cell(tests: list[Test], measures: tuple[str, ...], key: str) -> Cell:
     """Figures of one row on one dataset, as far as its tests belong together."""
     seeds = frozenset(test.seed for test in tests)
     problems = [*_doubled(tests), *_other_settings(tests)]
     if problems:
         return Cell({}, seeds, tuple(problems))
     values = {
-        measure: {test.seed: test.accuracy for test in tests if test.classes == measure}
+        measure: {
+            test.seed: test.found[key]
+            for test in tests
+            if test.classes == measure and test.found.get(key) is not None
+        }
         for measure in measures
     }
     figures = {}

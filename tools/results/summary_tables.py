@@ -11,6 +11,10 @@ SPREAD = "+-: sample standard deviation over the seeds; a figure without it is o
 H_NOTE = "H: harmonic mean of base and new, both averaged over seeds; +-: over the H of each seed."
 H_AVERAGE = "H of the average: of average base and average new, as in the papers."
 TARGETS = "average: over the {count} targets, without the source {source}."
+LEFT_OUT = (
+    "a row that was not run on a dataset is left out there and of the average; --complete shows "
+    "what is missing."
+)
 CSV_COLUMNS = (
     *("protocol", "source", "dataset", "method", "config", "shots", "measure"),
     *("mean", "spread", "seeds", "reference", "difference", "problem"),
@@ -101,7 +105,8 @@ def _lines(summary: Summary, chosen: Sequence[PublishedRow]) -> list[Line]:
         lines += paper_lines(paper for paper in chosen if paper.trainer == method)
         for row in (row for row in summary.rows if row.method == method):
             cells = {name: summary.cells[row, name] for name in datasets}
-            seeds = {name: _seeds(summary, row, cell) for name, cell in cells.items()}
+            shown = [name for name in datasets if summary.shown(row, name)]
+            seeds = {name: seeds_told(summary, row, name) for name in shown}
             ours = {name: _percents(cell) for name, cell in cells.items()}
             lines.append(Line(method, row.config, row.shots, ours, seeds))
             paper = reference(row, chosen)
@@ -126,10 +131,11 @@ def _minus(cells: Mapping[str, Cell], paper: PublishedRow) -> dict[str, dict[str
     }
 
 
-def _seeds(summary: Summary, row: Row, cell: Cell) -> str:
+def seeds_told(summary: Summary, row: Row, dataset: str) -> str:
     """How many seeds, and of how many where some are missing."""
-    absent = summary.expected(row) - cell.seeds
-    return f"{len(cell.seeds)}/{len(cell.seeds | absent)}" if absent else str(len(cell.seeds))
+    seeds = summary.cells[row, dataset].seeds
+    absent = summary.expected(row) - seeds
+    return f"{len(seeds)}/{len(seeds | absent)}" if absent else str(len(seeds))
 
 
 def _by_dataset(summary: Summary, lines: Sequence[Line]) -> list[Table]:
@@ -139,12 +145,13 @@ def _by_dataset(summary: Summary, lines: Sequence[Line]) -> list[Table]:
         rows: list[Sequence[Item]] = []
         for line in lines:
             figures = line.figures.get(dataset, {})
-            if figures or line.seeds:
+            if figures or dataset in line.seeds:
                 shown = [figures.get(measure) for measure in summary.measures]
                 seeds = line.seeds.get(dataset, "")
                 rows.append([line.method, line.config, line.shots, seeds, *shown])
         headers = ["method", "config", "shots", "seeds", *map(measure_name, summary.measures)]
-        tables.append(Table(title(summary, dataset), headers, rows, labels=2))
+        if rows:  # no row may have run on all datasets
+            tables.append(Table(title(summary, dataset), headers, rows, labels=2))
     return tables
 
 
@@ -155,7 +162,7 @@ def _by_shots(summary: Summary, lines: Sequence[Line]) -> list[Table]:
     for dataset in shown_datasets(summary):
         found: dict[tuple[str, str], dict[int, Line]] = {}
         for line in lines:
-            if line.seeds or line.figures.get(dataset):
+            if dataset in line.seeds or line.figures.get(dataset):
                 found.setdefault((line.method, line.config), {})[line.shots] = line
         rows: list[Sequence[Item]] = []
         for names, by_shots in found.items():
@@ -163,7 +170,8 @@ def _by_shots(summary: Summary, lines: Sequence[Line]) -> list[Table]:
             cells = [by_shots[n].figures.get(dataset, {}) if n in by_shots else {} for n in shots]
             rows.append([*names, ", ".join(seeds), *(cell.get(ALL) for cell in cells)])
         headers = ["method", "config", "seeds", *map(_shots, shots)]
-        tables.append(Table(title(summary, dataset), headers, rows, labels=2))
+        if rows:
+            tables.append(Table(title(summary, dataset), headers, rows, labels=2))
     return tables
 
 
@@ -195,7 +203,15 @@ def _notes(summary: Summary) -> list[str]:
     if summary.source and averaged:
         lines.append(TARGETS.format(count=len(summary.averaged), source=summary.source))
     lines += missing_notes(summary, summary.rows)
+    lines += left_out_note(summary, summary.rows)
     return lines + (_missing_shots(summary.rows) if summary.protocol == "fewshot" else [])
+
+
+def left_out_note(summary: Summary, rows: Iterable[Row]) -> list[str]:
+    """A note, if some rows have no place among those of a dataset."""
+    names = shown_datasets(summary)
+    hidden = any(not summary.shown(row, name) for row in rows for name in names)
+    return [LEFT_OUT] * hidden
 
 
 def missing_notes(summary: Summary, rows: Iterable[Row]) -> list[str]:
@@ -275,7 +291,7 @@ def summary_csv(summaries: Iterable[tuple[Summary, Sequence[PublishedRow] | None
     for summary, papers in summaries:
         chosen = papers or ()
         for dataset in shown_datasets(summary):
-            for row in summary.rows:
+            for row in (row for row in summary.rows if summary.shown(row, dataset)):
                 rows += _csv_ours(summary, row, dataset, reference(row, chosen))
             for paper in chosen:
                 rows += (

@@ -4,6 +4,7 @@ python -m tools.tables output/base2new/shapes
 python -m tools.tables output --format markdown --out results.md
 python -m tools.tables output/base2new/shapes --runs
 python -m tools.tables output/base2new --paired CoOp
+python -m tools.tables output/base2new --metrics
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from dassl.utils import UserError
 from runs import command
 from runs.results import collect, write_atomically
+from tools.results.metric_tables import metric_csv, metric_summaries, metric_tables
 from tools.results.pairing import check_baseline
 from tools.results.pairing_tables import paired_csv, paired_tables
 from tools.results.published import check_wanted, choose, paper_order
@@ -36,6 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--paired", metavar="METHOD[/CONFIG]",
         help="differences from this baseline, paired by seed, with confidence intervals"
     )  # fmt: skip
+    add("--metrics", action="store_true",
+        help="other figures than accuracy: top-5, calibration, likelihood, open world"
+    )  # fmt: skip
+    add("--complete", action="store_true",
+        help="every row should be there on every dataset: show what is missing (as study tables do)"
+    )  # fmt: skip
     add("--out", type=command.path, metavar="FILE", help="write the tables to this file")
     return parser
 
@@ -51,12 +59,19 @@ def make(args: argparse.Namespace) -> str:
     if args.paired is not None and (args.runs or args.published is not None):
         other = "--runs" if args.runs else "--published"
         raise UserError(f"--paired makes tables of its own: leave {other} out")
+    if args.metrics and (args.runs or args.published is not None or args.paired is not None):
+        raise UserError("--metrics makes tables of its own: leave --runs, --published and --paired")
     results = collect(args.folders)
     if args.runs:
         if args.format == "csv":
             return runs_csv(results)
         return _show(run_tables(results), args.format)
-    summaries = summarise(results, paper_order())
+    if args.metrics:
+        found = metric_summaries(results, paper_order(), args.complete)
+        if args.format == "csv":
+            return metric_csv(found)
+        return _show(metric_tables(found), args.format)
+    summaries = summarise(results, paper_order(), args.complete)
     if args.paired is not None:
         check_baseline(summaries, args.paired)
         if args.format == "csv":

@@ -63,7 +63,7 @@ def table(study: Study, options: Sequence[str] = (), without: Collection[Job] = 
     folders = [str(job.folder) for job in study.jobs if job not in without and job.found()]
     if not folders:
         raise UserError(f"{study.path} has no results yet: python -m tools.study run {study.path}")
-    tables.deliver(tables.build_parser().parse_args([*folders, *options]))
+    tables.deliver(tables.build_parser().parse_args([*folders, "--complete", *options]))
     missing = sum(job in without or not job.done() for job in study.jobs)
     if missing:
         print(f"{missing} of {len(study.jobs)} jobs are missing or not complete", file=sys.stderr)

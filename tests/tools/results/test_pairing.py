@@ -267,6 +267,34 @@ def test_the_table_of_a_study_takes_a_baseline(tmp_path, capsys):
     assert 'no results of "SiPD"; there are: CoOp, CoOp/embedded, MoPD' in capsys.readouterr().err
 
 
+def test_a_row_is_compared_only_where_it_and_the_baseline_were_run(tmp_path, capsys):
+    both(tmp_path)
+    write(tmp_path, COOP["Shapes"], config="embedded-lr")
+    given = (tmp_path, "--paired", "MoPD")
+    assert ("Digits", "CoOp", "base") in paired(capsys, *given)
+    labels = [row["config"] for row in csv_rows(shown(capsys, *given, "--format", "csv"))]
+    assert labels.count("embedded-lr") == 3 and labels.count("embedded") == 9
+    assert "missing for" not in shown(capsys, *given)
+    whole = csv_rows(shown(capsys, *given, "--complete", "--format", "csv"))
+    assert [row["config"] for row in whole].count("embedded-lr") == 9
+    assert "missing for CoOp embedded-lr" in shown(capsys, *given, "--complete")
+
+
+def test_the_table_of_a_study_marks_what_is_missing(tmp_path, capsys):
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "protocols: base2new\ndatasets: [shapes, digits]\nmethods: [CoOp, MoPD]\n"
+        "config: embedded\nseeds: [1, 2, 3]\n"
+    )
+    write(tmp_path / "out", COOP["Shapes"])
+    write(tmp_path / "out", COOP["Digits"], dataset="Digits")
+    write(tmp_path / "out", MOPD["Digits"], dataset="Digits", trainer="MoPD")
+    study.main(["table", str(file), "--output", str(tmp_path / "out")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines if line.startswith("MoPD")] == ["3", "0/3", "0/3"]
+    assert lines[-1] == "missing for MoPD embedded, 16 shots: Shapes"
+
+
 def test_an_average_over_unequal_seeds_still_has_no_spread(tmp_path):
     write(tmp_path, COOP["Shapes"])
     write(tmp_path, COOP["Digits"][:2], (1, 2), dataset="Digits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,68 @@ from tools.results.summary import AVERAGE
 
 SPREAD = "+-: sample standard deviation over the seeds; a figure without it is of one seed."
 H_NOTE = "H: harmonic mean of base and new, both averaged over seeds; +-: over the H of each seed."
+LEFT_OUT = (
+    "a row that was not run on a dataset is left out there and of the average; --complete shows "
+    "what is missing."
+)
 H_AVERAGE = "H of the average: of average base and average new, as in the papers."
 
 
-def test_summary_over_seeds_and_datasets(tmp_path, capsys):
+def test_a_row_stands_only_where_it_was_run(tmp_path, capsys):
     world(tmp_path)
     assert shown(capsys, tmp_path).splitlines() == [
+        "base2new, Digits",
+        "",
+        "method        config    shots    seeds    base           new            H",
+        "------------  --------  -------  -------  -------------  -------------  -------------",
+        "ZeroshotCLIP  embedded  16       1        58.00          44.00          50.04",
+        "CoOp          embedded  16       2        72.00 +- 2.83  51.00 +- 1.41  59.71 +- 1.94",
+        "",
+        "base2new, Shapes",
+        "",
+        "method        config       shots    seeds    base           new            H",
+        "------------  -----------  -------  -------  -------------  -------------  -------------",
+        "ZeroshotCLIP  embedded     16       1        48.00          44.00          45.91",
+        "CoOp          embedded     16       2        62.00 +- 2.83  51.00 +- 1.41  55.96 +- 2.00",
+        "CoOp          embedded-lr  16       2        62.00 +- 1.41  49.00 +- 0.00  54.74 +- 0.55",
+        "",
+        "base2new, average over 2 datasets",
+        "",
+        "method        config    shots    seeds    base           new            H",
+        "------------  --------  -------  -------  -------------  -------------  -------------",
+        "ZeroshotCLIP  embedded  16       1        53.00          44.00          48.08",
+        "CoOp          embedded  16       2        67.00 +- 2.83  51.00 +- 1.41  57.92 +- 1.97",
+        "",
+        SPREAD,
+        H_NOTE,
+        H_AVERAGE,
+        *textwrap.wrap(LEFT_OUT, 110, subsequent_indent="  "),
+    ]
+    rows = csv_rows(shown(capsys, tmp_path, "--format", "csv"))
+    there = {(row["dataset"], row["config"]) for row in rows}
+    assert there == {
+        *((name, "embedded") for name in ("Digits", "Shapes", AVERAGE)),
+        ("Shapes", "embedded-lr"),
+    }
+    assert not any(row["problem"] for row in rows)
+    assert shown(capsys, tmp_path / "base2new/shapes").count("--complete") == 0
+
+
+def test_no_row_on_all_datasets_leaves_no_average(tmp_path, capsys):
+    write_base2new(tmp_path, 60.0, 50.0)
+    write_base2new(tmp_path, 60.0, 50.0, trainer="MoPD", dataset="Digits")
+    text = shown(capsys, tmp_path)
+    assert "average over" not in text and "missing" not in text.replace("what is missing", "")
+    assert [line.split()[0] for line in text.splitlines() if " embedded " in line] == [
+        "MoPD",
+        "CoOp",
+    ]
+    assert "average over 2 datasets" in shown(capsys, tmp_path, "--complete")
+
+
+def test_where_every_row_should_be_there_what_is_missing_is_marked(tmp_path, capsys):
+    world(tmp_path)
+    assert shown(capsys, tmp_path, "--complete").splitlines() == [
         "base2new, Digits",
         "",
         "method        config       shots    seeds    base           new            H",
