@@ -35,8 +35,7 @@ def reopened(path: Path, data: Path) -> tuple[Any, dict[str, Any]]:
     folder = RunFolder(cfg, evaluate_only=True)
     folder.check()
     model, epoch = _checkpoint(path, results)
-    said = io.StringIO()
-    with redirect_stdout(said):  # the run has said it
+    with redirect_stdout(io.StringIO()):  # the run has said it
         set_random_seed(cfg.SEED)
         trainer = build_trainer(cfg)
         if model:

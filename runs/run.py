@@ -105,8 +105,14 @@ def _write_beside(trainer: Any, folder: RunFolder, results: dict[str, Any]) -> N
         return
     try:
         openworld.write_openworld(trainer, folder.path, results, cheaply=True)
+        return
     except expected_errors() as error:  # never at the price of the results
-        print(f"Note: no open-world figures ({error}); {MAKE} {folder.path} makes them")
+        why = str(error)
+    except RuntimeError as error:
+        why = memory_shortage(error)
+        if not why:
+            raise
+    print(f"Note: no open-world figures ({why}); {MAKE} {folder.path} makes them")
 
 
 def left_out(folder: RunFolder) -> list[str]:

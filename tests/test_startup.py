@@ -47,6 +47,7 @@ def loaded(*words: str, code: str = WATCH) -> tuple[set[str], str]:
         ("train --help", "--eval-only"),
         ("tools.tables {tree}", "77.5"),
         ("tools.plots --help", "usage"),
+        ("tools.predictions --help", "make"),
         ("tools.pools list", "paper"),
         ("tools.cache list", "entries"),
         ("tools.prepare_data --list --data {data}", "oxford_pets"),

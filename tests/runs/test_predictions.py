@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import train
 from dassl.utils import UserError
@@ -216,6 +217,26 @@ def test_a_test_on_another_dataset_is_done_again_with_the_model_of_the_run(
     assert make(tmp_path) == [str(path) for path in made]
     digits = read_predictions(made[1].parent, results(made[1].parent))
     assert digits.of["dataset"] == "Digits" and len(digits.classnames) == 10
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv"])
+def test_paths_of_own_data_are_below_its_folder(job, tmp_path, make, kind):
+    photos, lines = tmp_path / "photos", ["path,label,split"]
+    for part in ("train", "test"):
+        for number, name in enumerate(("cat", "cow", "dog", "owl")):
+            (photos / part / name).mkdir(parents=True)
+            path = f"{part}/{name}/1.png"
+            Image.new("RGB", (32, 32), (50 * number, 9, len(part))).save(photos / path)
+            lines.append(f"{path},{name},{part}")
+    (photos / "list.csv").write_text("\n".join(lines))
+    name = f"folder:{photos}" if kind == "folder" else f"csv:{photos / 'list.csv'}"
+    words = job("ZeroshotCLIP", "--eval-only", "DATASET.NAME", name)
+    train.main([*words, "DATASET.SUBSAMPLE_CLASSES", "all"])
+    folder = tmp_path / "run/all"
+    assert make(folder) == [str(folder / "predictions.npz")]
+    found = read_predictions(folder, results(folder))
+    assert found.paths == [f"test/{name}/1.png" for name in ("cat", "cow", "dog", "owl")]
+    assert found.classnames == ["cat", "cow", "dog", "owl"]
 
 
 def test_the_tables_of_a_test(tmp_path, capsys):

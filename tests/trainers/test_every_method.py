@@ -12,6 +12,7 @@ import torch
 
 import train
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer
+from runs.reopen import reopened
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = sorted(
@@ -91,6 +92,30 @@ def test_the_model_tests_new_classes(trained, data_root):
     assert sorted(p.parent.name for p in folder.rglob("results.json")) == ["base", "new"]
 
 
+def same_for_the_same_names(folder: Path, data: Path) -> None:
+    """A trained method answers for its own class names, turned round, as it did before."""
+    trainer, _ = reopened(folder / "base/results.json", data)
+    trainer.set_model_mode("eval")
+    names = list(trainer.dm.dataset.classnames)
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(3, trainer.clip.embed_dim, generator=generator)
+    features = torch.nn.functional.normalize(features, dim=-1)
+    with torch.no_grad():
+        before = trainer.predict(features)
+        other = trainer.for_classes([*names[::-1], "a name that no class has"])
+        turned = other.predict(features)
+        again = trainer.predict(features)
+    assert turned.shape == (3, 21) and torch.equal(before, again)
+    # relative to logits of about 20
+    torch.testing.assert_close(turned[:, :20].flip(1), before, rtol=1e-5, atol=1e-4)
+    assert trainer.dm.dataset.classnames == names
+
+
+def test_the_model_answers_for_other_class_names(trained, data_root):
+    _, folder, _ = trained
+    same_for_the_same_names(folder, data_root)
+
+
 def test_the_model_loads_into_another_dataset_with_other_classes(trained, data_root, tmp_path):
     method, folder, _ = trained
     more = ("DATASET.SUBSAMPLE_CLASSES", "all")
@@ -125,6 +150,7 @@ def test_a_method_that_learns_nothing_is_tested_on_base_and_new(method, data_roo
         more = ("--eval-only", "DATASET.SUBSAMPLE_CLASSES", classes)
         results = train.main(arguments(method, data_root, tmp_path, *more))
         assert results["classes"] == classes and results["accuracy"] > floor(method)
+    same_for_the_same_names(tmp_path, data_root)
 
 
 def bad_values(method: str) -> list[tuple[str, str]]:
