@@ -66,8 +66,10 @@ def applies(folder: Path, results: Mapping[str, Any]) -> bool:
     """Whether results are of new classes, and those of base classes with the same model beside."""
     if results["classes"] != "new":
         return False
-    base = readable_results(folder / "base" / "results.json") or {}
-    return all(base.get(key) == results[key] for key in ("config_hash", "checkpoint", "seed"))
+    base = readable_results(folder / "base" / "results.json")
+    return base is not None and all(
+        base.get(key) == results.get(key) for key in ("config_hash", "checkpoint", "seed")
+    )
 
 
 def write_openworld(
@@ -136,7 +138,7 @@ def _base(trainer: Any, results: Mapping[str, Any]) -> tuple[Any, Any]:
         dataset = build_dataset(cfg)
         transform = build_transform(cfg, is_train=False)
     now = Inputs(cfg, dataset, trains=False).test
-    if now.differs(results["data"], (results.get("content") or {}).get("test")):
+    if now.differs(results.get("data"), (results.get("content") or {}).get("test")):
         raise UserError(f"base was tested on other images or labels than there are{now.what()}")
     split, node = cfg.TEST.SPLIT, cfg.DATALOADER.TEST
     images = dataset.val if split == "val" else dataset.test

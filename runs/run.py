@@ -17,7 +17,8 @@ from runs.folder import RunFolder, checkpoint_digest
 from runs.inputs import look
 from runs.machine import device_name, memory_shortage, peak_memory
 from runs.metrics import metrics
-from runs.predictions import FILE, MAKE, check_can_keep, gather, write_predictions
+from runs.predictions import FILE as PREDICTIONS
+from runs.predictions import MAKE, check_can_keep, gather, write_predictions
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -124,7 +125,7 @@ def left_out(folder: RunFolder) -> list[str]:
         for key in ("PER_CLASS_RESULT", "COMPUTE_CMAT")
         if cfg.TEST[key]
     ]
-    if cfg.TEST.PREDICTIONS and not (folder.results_path.parent / FILE).is_file():
+    if cfg.TEST.PREDICTIONS and not (folder.results_path.parent / PREDICTIONS).is_file():
         notes.append(
             "TEST.PREDICTIONS is not done for results that exist: "
             f"{MAKE} {folder.results_path.parent} makes them from the checkpoint"
