@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,6 +259,14 @@ def test_the_tables_of_a_test(tmp_path, capsys):
     predictions.main(["show", str(path.parent), "mistakes", "--most", "1"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and lines[-1].split() == ["b.png", "cat", "dog", "60.00"]
+
+
+def test_every_command_of_the_page_is_one_that_the_tool_takes():
+    page = (Path(__file__).parents[2] / "docs/predictions.md").read_text()
+    commands = re.findall(r"^python -m tools\.predictions (.+)$", page, flags=re.MULTILINE)
+    assert [predictions.build_parser().parse_args(c.split()).command for c in commands] == [
+        *("show", "make", "show"),
+    ]
 
 
 def test_what_cannot_be_shown_is_told(run, tmp_path, capsys):

@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from tools.results.agreement import disagreements, seed_list
+
 AVERAGE = "average"
 H = "H"
 ALL = "all"
@@ -19,7 +21,6 @@ ACCURACY = "accuracy"  # key of results.json
 # what is measured in each protocol, and what is averaged in the summaries' last block
 MEASURES: dict[str, tuple[str, ...]] = {"base2new": ("base", "new")}
 TRANSFER = ("xd", "dg")  # trained on one dataset, tested on others
-_PER_TEST = ("SEED", "DATASET.SUBSAMPLE_CLASSES")
 
 
 def harmonic_mean(base: float, new: float) -> float:
@@ -151,12 +152,6 @@ class Summary:
         return lacks
 
 
-def seed_list(seeds: Iterable[int]) -> str:
-    """Seeds in words: "seed 3", "seeds 1, 2"."""
-    found = sorted(seeds)
-    return f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
-
-
 def summarise(
     results: Iterable[Mapping[str, Any]],
     order: Sequence[str] = (),
@@ -267,7 +262,7 @@ def _place(row: Row) -> tuple[object, ...]:
 def _cell(tests: list[Test], measures: tuple[str, ...], key: str) -> Cell:
     """Figures of one row on one dataset, as far as its tests belong together."""
     seeds = frozenset(test.seed for test in tests)
-    problems = [*_doubled(tests), *_other_settings(tests)]
+    problems = disagreements(tests)
     if problems:
         return Cell({}, seeds, tuple(problems))
     values = {
@@ -314,72 +309,3 @@ def _with_h(figures: dict[str, Figure], measures: tuple[str, ...]) -> dict[str, 
     base, new = (figures[measure] for measure in measures)
     by_seed = {s: harmonic_mean(base.by_seed[s], new.by_seed[s]) for s in base.by_seed}
     return {**figures, H: Figure(harmonic_mean(base.mean, new.mean), by_seed, base.whole)}
-
-
-def _doubled(tests: list[Test]) -> list[str]:
-    """Tests that were done by two runs."""
-    folders: dict[tuple[str, int], list[Path]] = defaultdict(list)
-    for test in tests:
-        folders[test.classes, test.seed].append(test.folder)
-    return [
-        f"{classes} of seed {seed} twice ({' and '.join(map(str, found))})"
-        for (classes, seed), found in folders.items()
-        if len(found) > 1
-    ]
-
-
-def _other_settings(tests: list[Test]) -> list[str]:
-    """Seeds, or base and new, that were not made with the same settings, weights or images."""
-    problems = []
-    by_hash = {test.found.get("config_hash"): test for test in tests}
-    if len(by_hash) > 1:
-        seeds = " / ".join(
-            seed_list({t.seed for t in tests if t.found.get("config_hash") == key})
-            for key in by_hash
-        )
-        problems.append(f"{seeds} with different settings{_difference(list(by_hash.values()))}")
-    for seed in sorted({test.seed for test in tests}):
-        if len({test.found.get("checkpoint") for test in tests if test.seed == seed}) > 1:
-            problems.append(f"base and new of seed {seed} from different checkpoints")
-    return problems + _other_data(tests)
-
-
-def _other_data(tests: list[Test]) -> list[str]:
-    """Seeds of one test that were not on the same images."""
-    problems = []
-    for classes in sorted({test.classes for test in tests}):
-        groups = other_images([test for test in tests if test.classes == classes])
-        if groups:
-            named = " / ".join(seed_list({test.seed for test in group}) for group in groups)
-            problems.append(f"{classes} of {named} tested on different images or labels (data)")
-    return problems
-
-
-def other_images(tests: Iterable[Test]) -> list[list[Test]]:
-    """Groups of tests that were on different images; none if all were on the same.
-
-    By paths, labels and class names first, else by what is in the files. Older files do not tell
-    theirs and are in no group.
-    """
-    tests = list(tests)
-    told = (lambda found: found.get("data"), lambda found: (found.get("content") or {}).get("test"))
-    for digest in told:
-        groups: dict[str, list[Test]] = defaultdict(list)
-        for test in tests:
-            if key := digest(test.found):
-                groups[key].append(test)
-        if len(groups) > 1:
-            return list(groups.values())
-    return []
-
-
-def _difference(tests: list[Test]) -> str:
-    """Keys in which the settings of tests differ, with all values."""
-    settings = [test.found.get("settings") or {} for test in tests]
-    keys = sorted({key for found in settings for key in found} - set(_PER_TEST))
-    differ = [
-        f"{key} {' / '.join(str(found.get(key)) for found in settings)}"
-        for key in keys
-        if any(found.get(key) != settings[0].get(key) for found in settings)
-    ]
-    return f" ({'; '.join(differ)})" if differ else ""

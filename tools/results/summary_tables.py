@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tools.results.agreement import other_images
 from tools.results.published import PublishedRow, paper_backbone, paper_datasets
-from tools.results.summary import ALL, AVERAGE, TRANSFER, Cell, H, Row, Summary, other_images
+from tools.results.summary import ALL, AVERAGE, TRANSFER, Cell, H, Row, Summary
 from tools.results.table_format import Item, Percent, Table, csv_text
 
 SPREAD = "+-: sample standard deviation over the seeds; a figure without it is of one seed."

@@ -165,7 +165,7 @@ def test_damaged_and_strange_results_are_named(tmp_path, capsys, content, messag
 def test_every_command_of_the_page_is_one_that_the_tools_take():
     page = (PATH.parents[1] / "docs/tables.md").read_text()
     commands = re.findall(r"^python -m tools\.(tables|plots) (.+)$", page, flags=re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 8
     for tool, words in commands:
         parser = tables.build_parser() if tool == "tables" else plots.build_parser()
         folders = parser.parse_args(words.split()).folders
