@@ -13,6 +13,7 @@ import torch
 import train
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer
 from runs.reopen import reopened
+from trainers.errors import MethodError
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = sorted(
@@ -114,6 +115,14 @@ def same_for_the_same_names(folder: Path, data: Path) -> None:
 def test_the_model_answers_for_other_class_names(trained, data_root):
     _, folder, _ = trained
     same_for_the_same_names(folder, data_root)
+
+
+def test_contexts_of_single_classes_answer_for_no_others(data_root, tmp_path):
+    csc = ("TRAINER.COOP.CSC", "True", "OPTIM.MAX_EPOCH", "1")
+    train.main(arguments("CoOp", data_root, tmp_path, *csc))
+    trainer, _ = reopened(tmp_path / "base/results.json", data_root)
+    with pytest.raises(MethodError, match="CSC True learns a context for each class"):
+        trainer.for_classes(["cat", "dog"])
 
 
 def test_the_model_loads_into_another_dataset_with_other_classes(trained, data_root, tmp_path):
