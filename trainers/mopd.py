@@ -4,6 +4,8 @@ A pool of H hard prompts (teachers) is distilled into one soft prompt (student).
 the image feature and picks K teachers for each image.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from trainers.backbones.clip_model import FrozenCLIP
 from trainers.coop import CoOp, SoftPromptTrainer
 from trainers.errors import MethodError
 from trainers.losses import distillation
-from trainers.prompts.gates import GATES, LEARNED, Gate
+from trainers.prompts.gates import GATES, LEARNED, Gate, GateLog
 from trainers.prompts.pool import check_num_teachers
 from trainers.settings import Setting
 
@@ -80,21 +82,36 @@ class MoPD(SoftPromptTrainer):
         assert learner is not None
         knobs = self.knobs
         self.gate = Gate(knobs.GATE, knobs.NUM_TEACHERS, knobs.GATE_NOISE, knobs.GATE_WARMUP)
+        self.gate_log = GateLog(len(self.pool))
         gate = self.gate.parameter(clip.embed_dim, len(self.pool))
         learner.register_parameter("gate", gate)
         return learner
+
+    def before_epoch(self) -> None:
+        """Forget what the gate did in an epoch that was cut off."""
+        super().before_epoch()
+        self.gate_log.take()
+
+    def epoch_metrics(self) -> dict[str, Any]:
+        """What the gate did in the epoch, see `GateLog.take`."""
+        return super().epoch_metrics() | self.gate_log.take()
 
     def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Student logits (B, C) and the terms loss, ce, mpd, mps."""
         knobs = self.knobs
         student = self.logits(features, self.class_features())  # (B, C)
-        teachers = self.clip.logit_scale * torch.einsum("bd,hcd->bhc", features, self.teachers)
+        teachers = self.teacher_logits(features)
         weight, generator = self.prompt_learner.gate, self.step_generator()
         weights, picked = self.gate.pick(weight, features, teachers, label, self.epoch, generator)
+        self.gate_log.add(weights, picked)
         mpd, mps = mixture_losses(student, teachers, weights, picked, label, knobs.TEMPERATURE)
         ce = F.cross_entropy(student, label)
         loss = knobs.ALPHA * ce + (1 - knobs.ALPHA) * mpd + knobs.BETA * mps
         return student, {"loss": loss, "ce": ce, "mpd": mpd, "mps": mps}
+
+    def teacher_logits(self, features: Tensor) -> Tensor:
+        """Logits (B, H, C) of the pool's prompts for unit image features (B, D)."""
+        return self.clip.logit_scale * torch.einsum("bd,hcd->bhc", features, self.teachers)
 
     def step_generator(self) -> torch.Generator:
         """Random numbers of this step alone: a resume repeats them, no other draw moves them."""

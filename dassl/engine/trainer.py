@@ -284,8 +284,12 @@ class TrainerX(SimpleTrainer):
             )
         if self._metrics is not None:
             seconds = round(time.time() - start, 3)
-            values = losses.averages() | {"lr": lr, "seconds": seconds}
+            values = losses.averages() | self.epoch_metrics() | {"lr": lr, "seconds": seconds}
             self._metrics.write(self.epoch + 1, "train", values)
+
+    def epoch_metrics(self) -> dict[str, Any]:
+        """What else metrics.jsonl says of an epoch, asked for once at its end; plain values."""
+        return {}
 
     def _checked_step(self, batch: Any) -> dict[str, float] | None:
         """Make a step; raise FloatingPointError that says where if a loss term is not finite."""

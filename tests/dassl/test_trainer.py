@@ -139,6 +139,19 @@ def test_metrics_hold_the_mean_of_each_loss_term_and_the_rate_used(make_cfg, cap
     assert records[4]["accuracy"] + records[4]["error_rate"] == 100
 
 
+def test_a_trainer_adds_plain_values_of_its_own_to_the_metrics_of_an_epoch(make_cfg):
+    class Adds(LINEAR):  # type: ignore[misc, valid-type]
+        def epoch_metrics(self):
+            return {"share": [0.25, 0.75], "of": self.epoch, "seconds": -1.0}
+
+    cfg = make_cfg()
+    Adds(cfg).train()
+    records = metrics(cfg.OUTPUT_DIR)
+    assert [(r["share"], r["of"]) for r in records[:4]] == [([0.25, 0.75], e) for e in range(4)]
+    assert all(r["seconds"] >= 0 for r in records[:4]), "what the engine says stays"
+    assert "share" not in records[4]
+
+
 @pytest.mark.parametrize(("freq", "saved"), [(0, [4]), (1, [1, 2, 3, 4]), (3, [3, 4])])
 def test_checkpoints_are_saved_at_the_frequency_and_at_the_end(make_cfg, freq, saved):
     cfg = make_cfg("TRAIN.CHECKPOINT_FREQ", freq, "TEST.NO_TEST", True)

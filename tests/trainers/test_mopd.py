@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.mopd import mixture_losses
-from trainers.prompts.gates import pick_teachers
+from trainers.prompts.gates import GateLog, pick_teachers
 
 sizes = st.tuples(st.integers(1, 5), st.integers(2, 6), st.integers(1, 7), st.integers(0, 10**6))
 
@@ -97,6 +100,41 @@ def test_a_step_reports_its_terms_and_their_weighted_sum(make_trainer):
     total = 0.6 * summary["ce"] + 0.4 * summary["mpd"] + 0.3 * summary["mps"]
     assert summary["loss"] == pytest.approx(total, rel=1e-6)
     assert summary["acc"] in (0, 25, 50, 75, 100)
+
+
+def test_what_is_logged_of_the_gate_changes_no_update(make_trainer, monkeypatch):
+    batch = {"img": torch.randn(4, 3, 32, 32), "label": torch.tensor([0, 1, 2, 0])}
+    after = []
+    for logged in (True, False):
+        if not logged:
+            monkeypatch.setattr(GateLog, "add", lambda *_: None)
+        trainer = make_trainer("MoPD", ["cat", "dog", "red_fox"], GATE_NOISE=0.1)
+        for _ in range(3):
+            trainer.forward_backward(batch)
+        after.append(trainer.prompt_learner.state_dict())
+        assert bool(trainer.epoch_metrics()) is logged
+    assert all(torch.equal(value, after[1][name]) for name, value in after[0].items())
+
+
+def test_metrics_say_what_the_gate_did_in_each_epoch(run):
+    folder = run("MoPD", "whole", "TRAINER.MOPD.GATE_WARMUP", "1")
+    whole = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    assert "gate_load" not in whole.pop()  # of the test
+    assert [line["epoch"] for line in whole] == [1, 2]
+    H = len(whole[0]["gate_load"])
+    assert whole[0]["gate_load"] == [1.0] * H  # all teachers in the epoch of the warm-up
+    assert sum(whole[1]["gate_load"]) == pytest.approx(3)
+    for line, K in zip(whole, (H, 3), strict=True):
+        assert sum(line["gate_weight"]) == pytest.approx(1)
+        assert 0 < line["gate_entropy"] <= math.log2(K) + 1e-6
+
+
+def test_an_epoch_that_was_cut_off_is_not_counted_with_the_next(make_trainer):
+    trainer = make_trainer("MoPD", ["cat", "dog"])
+    batch = {"img": torch.randn(2, 3, 32, 32), "label": torch.tensor([0, 1])}
+    trainer.forward_backward(batch)
+    trainer.before_epoch()
+    assert trainer.epoch_metrics() == {}
 
 
 def test_a_gradient_scaler_changes_no_update(make_trainer):

@@ -1,6 +1,8 @@
 """MoPD's gate: which K of the H teachers an image learns from, and with what weights."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,3 +107,49 @@ def pick_teachers(
     ranked = scores if noise is None else scores + noise
     picked = ranked.argsort(dim=-1, descending=True, stable=True)[:, :num_teachers]  # (B, K)
     return scores.gather(-1, picked).softmax(dim=-1), picked
+
+
+def spread_out(values: Tensor, picked: Tensor, H: int) -> Tensor:
+    """Values (B, K) of picked teachers as (B, H), zero for all others."""
+    return values.new_zeros(len(values), H).scatter(1, picked, values)
+
+
+@dataclass
+class GateLog:
+    """What a gate does in an epoch, summed up on the device: a step waits for nothing.
+
+    Attributes:
+        num_teachers: H.
+    """
+
+    num_teachers: int
+    images: int = 0
+    _sums: Tensor | None = field(default=None, repr=False)  # (2 H + 1,): picks, weights, entropy
+
+    @torch.no_grad()
+    def add(self, weights: Tensor, picked: Tensor) -> None:
+        """Count a batch: weights (B, K) and indices (B, K) of the picked teachers."""
+        weights, H = weights.detach().double(), self.num_teachers
+        both = [spread_out(values, picked, H) for values in (torch.ones_like(weights), weights)]
+        entropy = torch.special.entr(weights).sum(dim=-1, keepdim=True)
+        sums = torch.cat([*both, entropy], dim=-1).sum(dim=0)
+        self._sums = sums if self._sums is None else self._sums + sums
+        self.images += len(weights)
+
+    def take(self) -> dict[str, Any]:
+        """Means over the images since the last call, as metrics.jsonl has them; then forget them.
+
+        Returns:
+            gate_load: of each teacher, the share of images for which it is picked (sums to K).
+            gate_weight: of each teacher, its mean weight (sums to 1).
+            gate_entropy: mean entropy of an image's weights, in bits: 0 to log2 K.
+        """
+        if self._sums is None:
+            return {}
+        H, means = self.num_teachers, (self._sums / self.images).tolist()
+        self._sums, self.images = None, 0
+        return {
+            "gate_load": means[:H],
+            "gate_weight": means[H:-1],
+            "gate_entropy": means[-1] / math.log(2),
+        }

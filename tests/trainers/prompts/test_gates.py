@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 import train
 from trainers.errors import MethodError
-from trainers.prompts.gates import GATES, LEARNED, Gate, pick_teachers
+from trainers.prompts.gates import GATES, LEARNED, Gate, GateLog, pick_teachers
 
 sizes = st.tuples(st.integers(1, 5), st.integers(2, 6), st.integers(2, 7), st.integers(0, 10**6))
 
@@ -226,3 +228,33 @@ def test_knobs_that_contradict_each_other_are_refused(job, refused, knobs, messa
         for i, word in enumerate(knobs)
     ]  # fmt: skip
     assert message in refused(job("MoPD", *pairs))
+
+
+@given(st.integers(1, 6), st.integers(2, 7), st.lists(st.integers(1, 5), min_size=1, max_size=4))
+@settings(max_examples=25, deadline=None)
+def test_the_log_has_means_over_all_images_of_an_epoch(K, H, batches):
+    K = min(K, H)
+    generator = torch.Generator().manual_seed(sum(batches))
+    log, rows = GateLog(H), []
+    for B in batches:
+        weights, picked = pick_teachers(torch.randn(B, H, generator=generator), K)
+        log.add(weights, picked)
+        rows += zip(weights.tolist(), picked.tolist(), strict=True)
+    found = log.take()
+    for h in range(H):
+        own = [
+            w for weights, picked in rows for w, k in zip(weights, picked, strict=True) if k == h
+        ]
+        assert found["gate_load"][h] == pytest.approx(len(own) / len(rows))
+        assert found["gate_weight"][h] == pytest.approx(sum(own) / len(rows), abs=1e-12)
+    bits = [-sum(w * math.log2(w) for w in weights if w) for weights, _ in rows]
+    assert found["gate_entropy"] == pytest.approx(sum(bits) / len(rows), abs=1e-12)
+    assert log.take() == {}
+
+
+def test_the_log_reads_nothing_from_the_device_before_the_end_of_an_epoch():
+    log = GateLog(3)
+    for _ in range(2):  # tensors of this device have no values that could be read
+        log.add(torch.rand(4, 2, device="meta"), torch.zeros(4, 2, dtype=torch.long, device="meta"))
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        log.take()
