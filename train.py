@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
         SystemExit: code 1 after a message on stderr, for mistakes of the user and for what the
             machine refuses; code 2 for unknown flags.
     """
-    return run(build_parser(__doc__).parse_args(argv))
+    args = build_parser(__doc__).parse_args(argv)
+    command.load_torch()
+    return run(args)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(bounded(message))
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse's, with the closest of the choices."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            from trainers.errors import meant  # what is never raised need not be loaded
+
+            error.message += meant(str(value), map(str, action.choices or ()))
+            raise
+
 
 def parser(description: str | None, module: str = "") -> argparse.ArgumentParser:
     """The parser of a command whose help begins with its module's docstring.
@@ -53,6 +63,28 @@ def path_text(text: str) -> str:
 def path(text: str) -> Path:
     """As `path_text`."""
     return Path(path_text(text))
+
+
+def count(text: str) -> int:
+    """A whole number from 1; a `type` of argparse."""
+    if not text.isdecimal() or not text.isascii() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 1")
+    return int(text)
+
+
+def beside(folder: Path, what: str) -> Path:
+    """The default place of what is made of a folder: `<folder>-<what>`."""
+    named = folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
+    return named.with_name(f"{named.name}-{what}") if named.name else named / what
+
+
+def load_torch() -> None:
+    """Load torch, which takes seconds: say so first, on stdout."""
+    from dassl.lazy import load  # what loads no torch need not load it
+
+    if "torch" not in sys.modules:
+        print("Loading torch ...", flush=True)
+        load("torch")
 
 
 def expected_errors() -> tuple[type[Exception], ...]:

@@ -28,7 +28,7 @@ from runs.merging import Merging
 from runs.settings import ReadFlag
 from runs.upstream_keys import check_given
 from trainers.backbones.paths import REPOSITORY
-from trainers.errors import closest, shorten
+from trainers.errors import meant, shorten
 from trainers.exported import trained_settings
 from trainers.features.cache import VARIABLE
 
@@ -253,6 +253,4 @@ def check_name(name: str, known: Iterable[str], what: str, flag: str = "") -> No
         found = f'there is no {what} "{shorten(name)}"'
         if flag and not name:
             found = f"no {what} is given ({flag})"
-        near = closest(name, known, cutoff=0.4)
-        hint = f', do you mean "{near}"?' if near else "."
-        raise UserError(f"{found}{hint} Known: {', '.join(known)}")
+        raise UserError(f"{found}{meant(name, known) or '.'} Known: {', '.join(known)}")

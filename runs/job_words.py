@@ -38,6 +38,7 @@ def read_jobs(words: Sequence[str] | None, description: str | None = None) -> li
     args = vars(_parser(description).parse_intermixed_args(before))
     args["opts"] = (*args["opts"], *behind)
     shots = args.pop("shots") or PROTOCOLS[args["protocol"]].shots
+    command.load_torch()
     jobs = [Job(**args, shots=number) for number in shots]
     for job in jobs:
         job.check()

@@ -19,7 +19,7 @@ from runs.merging import read_yaml
 from runs.protocols import EMBEDDED, PROTOCOLS, check_tag, refuse_owned
 from runs.results import readable_results
 from runs.settings import MOST_SEED
-from trainers.errors import shorten
+from trainers.errors import meant, shorten
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,9 @@ class Job:
             refuse_owned(key, self.protocol)
         check_tag(self.tag)
         self._check_targets()
+        for name in dict.fromkeys((self.dataset, *self.targets)):
+            if not split_name(name):
+                check_name(name, dataset_names(), "dataset")
         self.config_file()
         check_name(self.trainer, sorted(methods().registered_names()), "trainer")
 
@@ -184,20 +187,28 @@ class Job:
         folder = CONFIGS / "trainers" / self.trainer
         path = folder / f"{self.config_name}.yaml"
         if not folder.is_dir():
-            known = ", ".join(sorted(p.name for p in folder.parent.iterdir()))
+            names = sorted(p.name for p in folder.parent.iterdir())
             raise UserError(
-                f'no configurations for trainer "{shorten(self.trainer)}"; known: {known}'
+                f'no configurations for trainer "{shorten(self.trainer)}"'
+                f"{meant(self.trainer, names) or '.'} Known: {', '.join(names)}"
             )
         if not path.is_file():
-            found = sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "per_dataset")
-            known = ", ".join(found)
-            raise UserError(f'no configuration "{self.config_name}" in {folder}; known: {known}')
+            names = sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "per_dataset")
+            raise UserError(
+                f'no configuration "{shorten(self.config_name)}" in {folder}'
+                f"{meant(self.config_name, names) or '.'} Known: {', '.join(names)}"
+            )
         return path
 
 
 def learns(trainer: str) -> bool:
     """Whether a method is trained; one that does not say so is."""
     return getattr(methods().get(trainer), "learns", True)
+
+
+def dataset_names() -> list[str]:
+    """The stems of configs/datasets."""
+    return sorted(path.stem for path in (CONFIGS / "datasets").glob("*.yaml"))
 
 
 def dataset_flags(dataset: str) -> tuple[str, ...]:

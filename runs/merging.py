@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 from dassl.utils import UserError
 from runs.settings import PER_DATASET, read
 from runs.upstream_keys import published
-from trainers.errors import brief, closest, shorten
+from trainers.errors import brief, meant, shorten
 from trainers.yaml_files import load
 
 
@@ -32,7 +32,8 @@ def read_yaml(path: Path) -> Any:
     """
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        found = f"; {path.parent} has: {', '.join(near)}" if near else ""
+        hint = meant(path.name, near) or ";"
+        found = f"{hint} {path.parent} has: {', '.join(near)}" if near else ""
         raise UserError(f"no such configuration file: {path}{found}")
     return load(path, UserError)
 
@@ -119,6 +120,5 @@ class Merging:
 def _near(key: str, known: dict[str, Any]) -> str:
     """A suggestion for a key that does not exist."""
     leaf = key.rpartition(".")[2]
-    same = (k for k in known if k.rpartition(".")[2] == leaf)  # in another section
-    near = closest(key, known, cutoff=0.5) or next(same, "")
-    return f', do you mean "{near}"?' if near else ""
+    same = [k for k in known if k.rpartition(".")[2] == leaf]  # in another section
+    return meant(key, known, cutoff=0.5) or meant(key, same, cutoff=0)

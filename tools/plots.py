@@ -1,8 +1,10 @@
 """Plots of results, from results.json only: new over base accuracy with what it says in words,
 accuracy over a knob, and gains over a baseline.
 
-python -m tools.plots output/base2new --out output/plots
-python -m tools.plots output --out output/plots --baseline CoOp/vit_b16
+    python -m tools.plots output/base2new
+    python -m tools.plots output --out plots --baseline CoOp/vit_b16
+
+The pictures of the first go into output/base2new-plots, beside the folder.
 """
 
 import argparse
@@ -18,7 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command.parser(__doc__, "tools.plots")
     add = parser.add_argument
     add("folders", nargs="+", type=command.path, metavar="DIR", help="e.g. output/base2new")
-    add("--out", type=command.path, required=True, metavar="FOLDER", help="where the pictures go")
+    add("--out", type=command.path, metavar="FOLDER",
+        help="where the pictures go (default: DIR-plots, beside the first DIR)")  # fmt: skip
     add("--baseline", metavar="METHOD[/CONFIG]",
         help="what gains are measured against (default: CoOp, if it is there)")  # fmt: skip
     return parser
@@ -32,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: code 1 after a message on stderr.
     """
     args = build_parser().parse_args(argv)
-    for plot in write_plots(args.folders, args.out, args.baseline):
+    out = args.out or command.beside(args.folders[0], "plots")
+    for plot in write_plots(args.folders, out, args.baseline):
         if plot.words:
             print(wrap(plot.words))
         print(*plot.files, sep="\n")

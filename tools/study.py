@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(words)
     if options and args.command != "table":
         raise UserError(f"{args.command} has no {' '.join(options)}: settings are in the file")
+    if args.command == "run":  # the others are about what is printed, for programs as well
+        command.load_torch()
     study = read_study(args.file, args.data, args.output)
     if args.command == "run":
         if args.jobs < 0:

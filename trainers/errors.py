@@ -19,6 +19,12 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return by_lower[near[0]] if near else ""
 
 
+def meant(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
+    """`, do you mean "x"?` for the known name that is most like a misspelt one; "" for none."""
+    near = closest(name, known, cutoff)
+    return f', do you mean "{near}"?' if near else ""
+
+
 def brief(value: object) -> str:
     """A value as it is shown in a message: as Python writes it, of bounded length."""
     return shorten(repr(value))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.errors import MethodError, brief, closest
+from trainers.errors import MethodError, brief, meant
 
 LARGEST = 2**63 - 1  # of whole numbers; files and tensors hold no more
 LONGEST = 4096  # characters of a text; no path may be longer
@@ -172,8 +172,7 @@ class Setting:
             return next(filter(None, hints), "")
         if not isinstance(found, str) or found in self.names():
             return ""
-        near = closest(found, self.names(), cutoff=0.4)
-        return f', do you mean "{near}"?' if near else ""
+        return meant(found, self.names())
 
 
 UNKNOWN = Setting(infinite=True)  # the row of a key of which only the default is known

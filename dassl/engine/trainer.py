@@ -350,7 +350,8 @@ class TrainerX(SimpleTrainer):
                     unit="batch",
                 )
             shown = {name: f"{average:.3f}" for name, average in losses.averages().items()}
-            self._bar.set_postfix(shown | {"lr": f"{lr:.1e}"}, refresh=False)
+            first = {name: shown[name] for name in ("loss", "acc") if name in shown}
+            progress.show_figures(self._bar, first | shown | {"lr": f"{lr:.1e}"})
             self._bar.update()
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Any, torch.Tensor, torch.Tensor]:

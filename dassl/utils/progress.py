@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["bar", "on_terminal", "write_beside_bars"]
+__all__ = ["bar", "on_terminal", "show_figures", "write_beside_bars"]
+
+LEAST_BAR = 12  # characters of a bar beside its figures
 
 
 def _console(stream: Any) -> Any:
@@ -32,6 +34,25 @@ def bar(iterable: Iterable | None = None, **options: Any) -> tqdm:
         ncols=100,  # unless the width is known
         **options,
     )
+
+
+def show_figures(bar: tqdm, figures: Mapping[str, str]) -> None:
+    """Show figures behind a bar from its next move on: the first ones, as far as there is room.
+
+    Args:
+        bar: on a terminal.
+        figures: texts by name, the most important ones first.
+    """
+    shown: dict[str, str] = {}
+    for name, text in figures.items():
+        bar.set_postfix(shown | {name: text}, refresh=False)
+        state = bar.format_dict
+        # without columns there is no bar, only what stands beside it
+        beside = len(bar.format_meter(**state | {"ncols": 0})) + 2
+        if state["ncols"] and state["ncols"] - beside < LEAST_BAR:
+            break
+        shown[name] = text
+    bar.set_postfix(shown, refresh=False)
 
 
 def _has_width(console: Any) -> bool:

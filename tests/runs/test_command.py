@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,31 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "place"),
+    [
+        ("output/base2new", "output/base2new-plots"),
+        ("output/base2new/", "output/base2new-plots"),
+        (".", "{here}-plots"),
+        ("output/..", "{here}-plots"),
+        ("/", "/plots"),
+    ],
+)
+def test_what_is_made_of_a_folder_goes_beside_it(folder, place):
+    assert command.beside(Path(folder), "plots") == Path(place.format(here=Path.cwd()))
+
+
+def test_a_wrong_choice_is_told_with_the_closest(capsys):
+    parser = command.parser("", "tools.x")
+    parser.add_argument("--kind", choices=["views", "images"])
+    assert parser.parse_args(["--kind", "views"]).kind == "views"
+    for word, end in (("view", ', do you mean "views"?\n'), ("zzz", ")\n")):
+        with pytest.raises(SystemExit) as stop:
+            parser.parse_args(["--kind", word])
+        shown = capsys.readouterr().err
+        assert stop.value.code == 2 and "invalid choice" in shown and shown.endswith(end)
 
 
 @pytest.mark.parametrize(

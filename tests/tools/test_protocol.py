@@ -107,9 +107,10 @@ def test_ctrl_c_ends_with_one_line_and_no_results(data_root, tmp_path, monkeypat
 
 def test_a_wrong_dataset_or_configuration_lists_what_there_is(data_root, tmp_path, capsys):
     for flags, parts in (
-        (("--dataset", "shape"), ("shape.yaml", "shapes.yaml")),
+        (("--dataset", "shape"), ('no dataset "shape", do you mean "shapes"? Known: ', "dtd")),
         (("--config", "rn50"), ('no configuration "rn50"', "embedded, vit_b16")),
-        (("--trainer", "MoPDD"), ('trainer "MoPDD"', "CoOp, MoPD")),
+        (("--config", "embeded"), ('"embeded" in ', 'CoOp, do you mean "embedded"? Known: ')),
+        (("--trainer", "MoPDD"), ('trainer "MoPDD", do you mean "MoPD"?', "CoCoOp, CoOp")),
         (("--shots", "0"), ("shots 0",)),
         (("--seed", "-1"), ("seed -1",)),
     ):
@@ -120,6 +121,19 @@ def test_a_wrong_dataset_or_configuration_lists_what_there_is(data_root, tmp_pat
         assert message.startswith("error: ")
         for part in parts:
             assert part in message
+
+
+def test_a_wrong_target_or_protocol_is_told_with_the_closest(data_root, tmp_path, capsys):
+    words = arguments("CoOp", data_root, tmp_path)
+    for name, code, told in (
+        ("xd", 1, 'there is no dataset "digit", do you mean "digits"?'),
+        ("base2neww", 2, "invalid choice: 'base2neww'"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            protocol.main([name, *words[1:], "--targets", "digit"])
+        shown = capsys.readouterr().err
+        assert stop.value.code == code and told in shown
+    assert shown.endswith(', do you mean "base2new"?\n')
 
 
 def test_tags_keep_variants_apart(data_root, tmp_path):

@@ -14,14 +14,14 @@ from dassl.utils import UserError
 from datasets.own import split_name
 from runs.command import expected_errors
 from runs.config import CONFIGS, check_setting, methods
-from runs.jobs import Job, learns
+from runs.jobs import Job, dataset_names, learns
 from runs.merging import read_yaml
 from runs.protocols import PROTOCOLS, check_tag, refuse_owned
 from runs.run import refuse_test_only
 from runs.run_job import check_contexts, settings
 from runs.settings import ROWS
 from tools.studies.values import Values, listed
-from trainers.errors import brief
+from trainers.errors import brief, meant
 
 SHARED_KEYS = ("datasets", "seeds", "shots", "targets", "opts")
 STUDY_KEYS = ("description", "protocols", "methods", "config", *SHARED_KEYS)
@@ -72,7 +72,8 @@ def read_study(path: Path, data: Path, output: Path) -> Study:
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         found = sorted(p.stem for p in (CONFIGS / "studies").glob("*.yaml"))
-        raise UserError(f"no such study: {path}; configs/studies has: {', '.join(found)}")
+        hint = meant(path.stem, found) or ";"
+        raise UserError(f"no such study: {path}{hint} configs/studies has: {', '.join(found)}")
     content = read_yaml(path)
     if not isinstance(content, dict):
         expected = "expected keys such as protocols and methods"
@@ -220,8 +221,7 @@ class _Reader:
 
     def _datasets(self, value: Any, key: str) -> tuple[str, ...]:
         """Stems of configs/datasets, or folder:PATH or csv:PATH."""
-        known = sorted(path.stem for path in (CONFIGS / "datasets").glob("*.yaml"))
-        found = []
+        known, found = dataset_names(), []
         for index, name in enumerate(listed(value)):
             place = f"{key}[{index}]" if isinstance(value, list) else key
             try:

@@ -333,6 +333,20 @@ def test_mistakes_are_refused_with_what_is_needed(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "plots").exists()
 
 
+def test_pictures_go_beside_the_first_folder_by_default(tmp_path, capsys, monkeypatch):
+    write_base2new(tmp_path / "runs", 60.0, 50.0)
+    name = "base2new_Shapes_new_over_base.png"
+    main([str(tmp_path / "runs")])
+    assert name in written(tmp_path / "runs-plots")
+    assert str(tmp_path / "runs-plots" / name) in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "runs/base2new")
+    main(["."])
+    assert name in written(tmp_path / "runs/base2new-plots")
+    monkeypatch.chdir(tmp_path)
+    main(["runs/base2new", "runs"])
+    assert str(Path("runs/base2new-plots") / name) in capsys.readouterr().out
+
+
 def test_results_without_settings_still_have_curves_over_shots(tmp_path):
     for shots in (1, 4):
         path = write_result(tmp_path, 50.0 + shots, protocol="fewshot", shots=shots)
