@@ -32,10 +32,14 @@ MAY_IMPORT = {
     "tools.studies": {
         *("tools.results", "runs", "datasets", "dassl", "trainers.errors", "trainers.settings"),
     },
+    "tools.learned": {
+        *("tools.results", "runs", "dassl"),
+        *("trainers", "trainers.backbones", "trainers.prompts", "trainers.features"),
+    },
     "tools.world": {"runs", "trainers.backbones", "datasets", "dassl"},
     "tools": {
-        *("tools.data", "tools.results", "tools.studies", "tools.world", "inference", "runs"),
-        "dassl",
+        *("tools.data", "tools.results", "tools.studies", "tools.world", "tools.learned"),
+        *("inference", "runs", "dassl"),
         *("trainers.errors", "trainers.settings", "trainers.backbones", "trainers.prompts"),
         "trainers.features",
     },

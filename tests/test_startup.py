@@ -48,6 +48,8 @@ def loaded(*words: str, code: str = WATCH) -> tuple[set[str], str]:
         ("tools.tables {tree}", "77.5"),
         ("tools.plots --help", "usage"),
         ("tools.predictions --help", "make"),
+        ("tools.gate --help", "usage"),
+        ("tools.words --help", "usage"),
         ("tools.pools list", "paper"),
         ("tools.cache list", "entries"),
         ("tools.prepare_data --list --data {data}", "oxford_pets"),
@@ -69,6 +71,27 @@ def test_where_a_study_stands_is_told_without_the_image_libraries(tmp_path):
     found, shown = loaded("tools.study", *words)
     assert "to do" in shown
     assert found == {"torch"}  # the methods' knobs stand in their modules
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --root {data} --trainer CoOp",
+        "tools.protocol base2new --trainer CoOp --dataset no_such_one --seed 1",
+        "tools.study run {data}/no_such_study.yaml",
+        "tools.gate --run {run}",
+        "tools.words --run {run}",
+    ],
+)
+def test_what_takes_long_to_load_is_said_first(tmp_path, words):
+    run = tmp_path / "run"
+    (run / "prompt_learner").mkdir(parents=True)
+    keys = ("TRAINER.NAME", "MODEL.BACKBONE.NAME", "DATASET.NAME", "OPTIM.MAX_EPOCH")
+    (run / "config.yaml").write_text("".join(f"{key}: no_such_one\n" for key in keys))
+    command = ["-m", *words.format(data=tmp_path, run=run).split()]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert done.stdout == "Loading torch ...\n"
 
 
 def test_an_evaluation_needs_no_scikit_learn():

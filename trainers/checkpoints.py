@@ -21,6 +21,24 @@ def read_checkpoint(trainer: Any, directory: str, epoch: int | None) -> dict[str
         MethodError: no directory, no such checkpoint or epoch, or a checkpoint of another
             method, context length, pool size or number of classes.
     """
+    path = find_checkpoint(directory, epoch)
+    found, hint = trained_settings(directory, MethodError), ""
+    if found:  # there is none where a checkpoint was copied out of its run
+        _check_training(trainer, *found)
+        hint = f", they are in {found[0]}"
+    exported = path.name == TENSORS
+    checkpoint = exported_checkpoint(directory, epoch) if exported else load_checkpoint(str(path))
+    _check_fits(trainer, checkpoint, path, hint)
+    print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint["epoch"]})')
+    return checkpoint
+
+
+def find_checkpoint(directory: str, epoch: int | None) -> Path:
+    """The file of a checkpoint below the folder of a run, of no epoch the best; or of an export.
+
+    Raises:
+        MethodError: no directory, or no such file; the message names the epochs that there are.
+    """
     if not directory:
         raise MethodError(
             "no --model-dir is given: evaluation needs the folder of a trained run, "
@@ -28,19 +46,11 @@ def read_checkpoint(trainer: Any, directory: str, epoch: int | None) -> dict[str
         )
     folder = Path(directory) / "prompt_learner"
     path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
-    exported = is_export(directory)
-    if exported:
-        path = Path(directory) / TENSORS
-    elif not path.is_file():
+    if is_export(directory):
+        return Path(directory) / TENSORS
+    if not path.is_file():
         raise MethodError(f'Model not found at "{path}"; {_saved_epochs(folder)}')
-    found, hint = trained_settings(directory, MethodError), ""
-    if found:  # there is none where a checkpoint was copied out of its run
-        _check_training(trainer, *found)
-        hint = f", they are in {found[0]}"
-    checkpoint = exported_checkpoint(directory, epoch) if exported else load_checkpoint(str(path))
-    _check_fits(trainer, checkpoint, path, hint)
-    print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint["epoch"]})')
-    return checkpoint
+    return path
 
 
 def _saved_epochs(folder: Path) -> str:

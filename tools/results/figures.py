@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dassl.utils import UserError
-from runs.results import collect, writing
+from runs.results import collect
 from tools.results.curves import KNOBS, Curve, Knob, curves
 from tools.results.pairing import CONFIDENCE, Paired, baseline_of, check_baseline, paired
 from tools.results.published import paper_order
-from tools.results.style import COLOURS, HOLLOW, LINES, MARKERS, STYLE
+from tools.results.style import COLOURS, HOLLOW, LINES, MARKERS, drawing, save
 from tools.results.summary import ALL, AVERAGE, H, Row, Summary, summarise
 from tools.results.summary_tables import head, shown_datasets, title
 from tools.results.trade import trade_words
@@ -24,10 +23,6 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and not every call nee
     from matplotlib.figure import Figure
 
 GAIN, LOSS, MEAN = COLOURS[0], COLOURS[1], "#808080"
-FORMATS: dict[str, dict[str, Any]] = {  # no dates and versions: same results, same bytes
-    "png": {"dpi": 150, "metadata": {"Software": None}},
-    "svg": {"metadata": {"Date": None, "Creator": None}},
-}
 
 
 @dataclass(frozen=True)
@@ -49,16 +44,12 @@ def write_plots(folders: Iterable[Path], out: Path, baseline: str | None = None)
     Raises:
         UserError: no results, nothing to plot, a baseline that is not there, or no place to write.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError("plots need matplotlib: pip install -r requirements.txt") from error
     summaries = summarise(collect(folders), paper_order())
     if baseline is None:
         baseline = "CoOp"
     else:
         check_baseline(summaries, baseline)
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         plots = [plot for one in summaries for plot in _plots(one, out, baseline)]
     if not plots:
         knobs = ", ".join(knob.name for knob in KNOBS)
@@ -76,20 +67,20 @@ def _plots(summary: Summary, out: Path, baseline: str) -> list[Plot]:
     for dataset in shown_datasets(summary):
         if words := trade_words(summary, dataset):
             figure = trade_figure(summary, dataset)
-            files = _save(figure, out, f"{_name(summary, dataset)}_new_over_base")
+            files = save(figure, out, f"{_name(summary, dataset)}_new_over_base")
             plots.append(Plot(files, words))
         for knob in KNOBS:
             found = curves(summary, knob, dataset)
             if found:
                 figure = curve_figure(found, summary, knob, dataset)
-                files = _save(figure, out, f"{_name(summary, dataset)}_{knob.name}")
+                files = save(figure, out, f"{_name(summary, dataset)}_{knob.name}")
                 plots.append(Plot(files))
     for row in summary.rows:
         base = baseline_of(summary, row, baseline)
         if base and len(summary.datasets) > 1:
             figure = gain_figure(summary, row, base)
             versus = f"{row.method}_{row.config}_{row.shots}_over_{base.method}_{base.config}"
-            plots.append(Plot(_save(figure, out, f"{_name(summary, 'gain')}_{versus}")))
+            plots.append(Plot(save(figure, out, f"{_name(summary, 'gain')}_{versus}")))
     return plots
 
 
@@ -251,15 +242,3 @@ def _measure(measure: str) -> str:
 
 def _name(summary: Summary, what: str) -> str:
     return "_".join(filter(None, (summary.protocol, summary.source, what)))
-
-
-def _save(figure: Figure, out: Path, name: str) -> list[Path]:
-    """Write a figure in all formats."""
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
-    paths = []
-    for suffix, options in FORMATS.items():
-        path = out / f"{stem}.{suffix}"
-        with writing(path, "another --out"):
-            figure.savefig(path, **options)
-        paths.append(path)
-    return paths

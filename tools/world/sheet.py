@@ -33,7 +33,9 @@ def write_sheet(path: Path) -> None:
             for row in range(len(STYLES)):
                 found = np.flatnonzero((np.array(labels) == label) & (scenes.styles == row))
                 if len(found):
-                    image = Image.fromarray(images[found[0]]).resize((2 * SIZE, 2 * SIZE), Image.Resampling.NEAREST)
+                    image = Image.fromarray(images[found[0]]).resize(
+                        (2 * SIZE, 2 * SIZE), Image.Resampling.NEAREST
+                    )
                     sheet.paste(image, (x, HEAD + row * CELL))
     for row, style in enumerate(STYLES):
         draw.text((6, HEAD + row * CELL + 24), style, "black", font_size=13)

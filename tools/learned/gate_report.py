@@ -1,0 +1,74 @@
+"""What a gate does, in words and a table for each list of images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.results.table_format import Table, wrap
+
+MOST_TEACHERS = 20  # rows of a table; gate.json has all
+
+
+def report(run: Path, numbers: Mapping[str, Any], titles: list[str]) -> str:
+    """All that is worth to be read, as text.
+
+    Args:
+        run: folder of the run.
+        numbers: of `tools.learned.gate_numbers.numbers`.
+        titles: of the lists of images.
+    """
+    H = len(numbers["teachers"])
+    head = (
+        f"{run}, epoch {numbers['epoch']}: gate {numbers['gate']}, "
+        f"K {numbers['num_teachers']} of H {H} teachers"
+    )
+    parts = [wrap(head), *([wrap(f"Note: {numbers['note']}.")] if numbers["note"] else [])]
+    if not numbers["epochs"]:
+        told = "Note: metrics.jsonl has no gate_load: the run is older, and no curves are drawn."
+        parts.append(wrap(told))
+    for title, part in zip(titles, numbers["images"], strict=True):
+        parts.append(_part(title, part, numbers["teachers"]))
+    if between := numbers["datasets"].get("information"):
+        parts.append(wrap(_told("dataset", between)))
+    return "\n\n".join(parts)
+
+
+def _part(title: str, part: Mapping[str, Any], teachers: list[str]) -> str:
+    order = sorted(range(len(teachers)), key=lambda h: (-part["weight"][h], -part["load"][h], h))
+    right, oracle = part["accuracy"], part["oracle"]
+    rows: list[Any] = [
+        [
+            teachers[h], f"{part['weight'][h]:.3f}", f"{100 * part['load'][h]:.1f}",
+            f"{100 * oracle['load'][h]:.1f}", f"{right['teachers'][h]:.1f}",
+        ]
+        for h in order[:MOST_TEACHERS]
+    ]  # fmt: skip
+    headers = ["teacher", "weight", "picked, %", "oracle picks, %", "accuracy, %"]
+    hidden = len(teachers) - len(rows)
+    notes = [f"{hidden} more teachers are in gate.json"] if hidden else []
+    table = Table(f"{title} ({part['images']})", headers, rows, 1, notes).show("text")
+    said = [_told(kind, found) for kind, found in part["information"].items()]
+    said.append(
+        f"The first teacher is the oracle's for {100 * oracle['same_first']:.1f}% of the images "
+        f"(by chance {100 * oracle['same_first_by_chance']:.1f}%), and so are "
+        f"{100 * oracle['same_picked']:.1f}% of the picked ones (by chance "
+        f"{100 * oracle['same_picked_by_chance']:.1f}%)."
+    )
+    said.append(
+        f"The student is right for {_percent(right['student'])} of the images: "
+        f"{_percent(oracle['student_where_same'])} where the first teacher is the oracle's, "
+        f"{_percent(oracle['student_where_other'])} where not."
+    )
+    return "\n\n".join([table, "\n".join(wrap(line) for line in said)])
+
+
+def _told(kind: str, found: Mapping[str, float]) -> str:
+    return (
+        f"The picked teacher tells {found['bits']:.4f} of its {found['teacher_bits']:.2f} bits "
+        f"about the {kind} (by chance {found['chance_mean']:.4f}, 95% below "
+        f"{found['chance_95']:.4f}, p = {found['p']:.3f})."
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1f}%"

@@ -1,0 +1,125 @@
+"""The tokens of the vocabulary that are nearest to learned context vectors."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dassl.data.datasets import build_dataset
+from dassl.utils import UserError, load_checkpoint
+from runs.command import expected_errors
+from runs.trained import TrainedRun, check_files
+from tools.results.table_format import Table, wrap
+from trainers.backbones.weights import find_weights, read_weights, weights_digest
+from trainers.checkpoints import find_checkpoint
+
+WEAK = (
+    "Read this with care: the nearest token of a vector need not have its meaning. CoOp's authors, "
+    "who made such a table, draw no firm conclusion from it (arXiv 2109.01134)."
+)
+PIECES = 'A token with "-" at its end begins a longer word.'
+META_NET = "The meta-net moves all vectors for each image; these are the ones before it."
+END = "</w>"  # of a token that ends a word
+
+
+def words_of(run: TrainedRun, top: int, data: str = "", epoch: int | None = None) -> str:
+    """Tables of the tokens nearest to each context vector, with euclidean distances, as text.
+
+    Args:
+        top: tokens of each vector.
+        data: folder of the datasets, for the names of classes that have contexts of their own.
+        epoch: of the checkpoint; None: the one that the run has tested.
+
+    Raises:
+        UserError, MethodError: no context, no such checkpoint, or another backbone than then.
+    """
+    path = find_checkpoint(str(run.folder), run.epoch if epoch is None else epoch)
+    checkpoint = load_checkpoint(str(path))
+    content = checkpoint.get("state_dict")
+    state: dict[str, Any] = content if isinstance(content, dict) else {}
+    ctx, vocabulary = state.get("ctx"), _vocabulary(run)
+    if not isinstance(ctx, Tensor) or ctx.dim() not in (2, 3):
+        raise UserError(f"{path} has no context vectors (ctx): {run.trainer} learns none")
+    if ctx.shape[-1] != vocabulary.shape[1]:
+        raise UserError(
+            f"{path} has context vectors of width {ctx.shape[-1]}, but the tokens of "
+            f"{run.settings['MODEL.BACKBONE.NAME']} have {vocabulary.shape[1]}"
+        )
+    names = [""] if ctx.dim() == 2 else _class_names(run, len(ctx), data)
+    contexts = zip(names, ctx.reshape(len(names), -1, ctx.shape[-1]), strict=True)
+    tables = [_table(name, *nearest(one, vocabulary, top)) for name, one in contexts]
+    head = (
+        f"{run.folder}, {run.trainer}, epoch {checkpoint.get('epoch')}: tokens nearest to each "
+        "context vector, with their euclidean distance"
+    )
+    notes = [
+        WEAK,
+        PIECES,
+        *([META_NET] if any(key.startswith("meta_net.") for key in state) else []),
+    ]
+    return "\n\n".join([wrap(head), *tables, "\n".join(map(wrap, notes))])
+
+
+def nearest(ctx: Tensor, vocabulary: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """Distances (M, top) and ids (M, top) of the tokens nearest to vectors (M, W).
+
+    Args:
+        vocabulary: (V, W) token vectors; fewer than `top` are all taken.
+    """
+    distances = torch.cdist(ctx.double(), vocabulary.double())
+    found = distances.topk(min(top, len(vocabulary)), dim=-1, largest=False)
+    return found.values, found.indices
+
+
+def token_text(token: int) -> str:
+    """A token as it is shown: what cannot be printed as escapes, the beginning of a word with -."""
+    from clip.clip import _tokenizer  # `clip` loads torchvision, which is slow
+
+    told = _tokenizer.decoder[token]
+    characters = told.removesuffix(END)
+    known = _tokenizer.byte_decoder
+    if set(characters) <= known.keys():  # else the start or end token
+        characters = bytes(known[one] for one in characters).decode(errors="backslashreplace")
+    escaped = (one if one.isprintable() else ascii(one)[1:-1] for one in characters)
+    shown = "".join(escaped).replace(" ", r"\x20")
+    return shown if told.endswith(END) or token >= len(_tokenizer.decoder) - 2 else f"{shown}-"
+
+
+def _table(name: str, distances: Tensor, tokens: Tensor) -> str:
+    rows: list[Any] = [
+        [str(m), *(f"{token_text(i)} {d:.4f}" for d, i in zip(*pair, strict=True))]
+        for m, pair in enumerate(zip(distances.tolist(), tokens.tolist(), strict=True), start=1)
+    ]
+    headers = ["vector", "nearest", *map(str, range(2, distances.shape[1] + 1))]
+    return Table(name, headers, rows, len(headers)).show("text")
+
+
+def _vocabulary(run: TrainedRun) -> Tensor:
+    """Token vectors (V, W) of the backbone; nothing else of it is built, and no data is read."""
+    name = run.settings["MODEL.BACKBONE.NAME"]
+    check_files(run.folder, run.settings, {"BACKBONE_DIGEST": weights_digest(name)})
+    path = find_weights(name)
+    found = read_weights(path).get("token_embedding.weight")
+    if found is None:
+        raise UserError(f"{path} has no token vectors (token_embedding.weight)")
+    return found
+
+
+def _class_names(run: TrainedRun, C: int, data: str) -> list[str]:
+    """The names of classes that have a context each; numbers, with a note, without the dataset."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            classes = run.settings.get("DATASET.SUBSAMPLE_CLASSES", "all")
+            names = list(build_dataset(run.cfg(classes, data=data)).classnames)
+    except expected_errors() as error:
+        print(f"Note: classes have numbers, as their names cannot be read: {error}")
+        return [f"class {c}" for c in range(C)]
+    if len(names) != C:
+        raise UserError(
+            f"{run.folder} has contexts of {C} classes, but the dataset has {len(names)}"
+        )
+    return names
