@@ -66,10 +66,24 @@ def _other_data(tests: list[Test]) -> list[str]:
 def other_images(tests: Iterable[Test]) -> list[list[Test]]:
     """Groups of tests that were on different images; none if all were on the same.
 
-    By paths, labels and class names first, else by what is in the files. Older files do not tell
-    theirs and are in no group.
+    Validation images are other ones than test images, and each seed draws its own, so these are
+    compared within a seed.
     """
-    tests = list(tests)
+    splits, by_seed = defaultdict(list), defaultdict(list)
+    for test in tests:
+        val = (test.found.get("settings") or {}).get("TEST.SPLIT") == "val"
+        splits[val].append(test)
+        by_seed[val and test.seed].append(test)
+    if len(splits) > 1:
+        return list(splits.values())
+    return next(filter(None, map(_by_digest, by_seed.values())), [])
+
+
+def _by_digest(tests: list[Test]) -> list[list[Test]]:
+    """Groups of tests by paths, labels and class names, else by what is in the files.
+
+    Older files do not tell theirs and are in no group.
+    """
     told = (lambda found: found.get("data"), lambda found: (found.get("content") or {}).get("test"))
     for digest in told:
         groups: dict[str, list[Test]] = defaultdict(list)

@@ -249,6 +249,29 @@ def test_images_with_other_bytes_under_the_same_names_are_not_averaged(tmp_path,
     assert f"Shapes base of seed 1 / seed 2 {problem}; Shapes new of seed 1 / seed 2" in text
 
 
+def test_validation_images_are_those_of_a_seed(tmp_path, capsys):
+    for trainer in ("CoOp", "MoPD"):
+        for seed in (1, 2):
+            more = {"data": f"{seed}" * 12, "settings": {"TEST.SPLIT": "val"}}
+            write_base2new(tmp_path, 60.0, 50.0 + seed, trainer=trainer, seed=seed, **more)
+    text = shown(capsys, tmp_path)
+    assert text.count("51.50 +- 0.71") == 2
+    assert "missing for" not in text and "compared" not in text
+
+
+def test_validation_images_are_not_compared_with_test_images_or_others_of_the_seed(
+    tmp_path, capsys
+):
+    same = {"data": "a" * 12}
+    write_base2new(tmp_path / "1", 60.0, 50.0, settings={"TEST.SPLIT": "val"}, **same)
+    other = {"settings": {"TEST.SPLIT": "val"}, "data": "b" * 12}
+    for other in ({"settings": {}, **same}, other):
+        write_base2new(tmp_path / "2", 60.0, 50.0, trainer="MoPD", **other)
+        text = " ".join(shown(capsys, tmp_path).split())
+        rows = "CoOp embedded, 16 shots / MoPD embedded, 16 shots"
+        assert f"not to be compared on Shapes (new), other images: {rows}" in text
+
+
 def test_rows_that_were_tested_on_other_images_are_not_to_be_compared(tmp_path, capsys):
     for trainer, content in (("CoOp", "c" * 12), ("KgCoOp", "d" * 12), ("MoPD", "c" * 12)):
         more = {"content": {"train": None, "test": content}}
