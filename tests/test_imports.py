@@ -36,7 +36,10 @@ MAY_IMPORT = {
         *("tools.results", "runs", "dassl"),
         *("trainers", "trainers.backbones", "trainers.prompts", "trainers.features"),
     },
-    "tools.world": {"runs", "trainers.backbones", "datasets", "dassl"},
+    "tools.world": {
+        *("tools.results", "tools.studies", "runs", "datasets", "dassl"),
+        *("trainers.backbones", "trainers.prompts"),
+    },
     "tools": {
         *("tools.data", "tools.results", "tools.studies", "tools.world", "tools.learned"),
         *("inference", "runs", "dassl"),

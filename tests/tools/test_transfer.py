@@ -146,12 +146,14 @@ def test_the_usual_shots_and_targets():
 
 
 def test_all_missing_targets_are_named_before_anything_is_trained(refused, data_root):
-    message = refused("xd", "CoOp", "--targets", "imagenet,digits,caltech,folder:no/such")
+    message = refused("xd", "CoOp", "--targets", "imagenet,digits,caltech101,folder:no/such")
     first, *lines = message.splitlines()
     assert first == "nothing is run, 3 target datasets cannot be used:"
     starts = [line.strip().partition(": ")[0] for line in lines if re.match(r"  \S", line)]
-    assert starts == ["imagenet", "caltech", "folder:no/such"]
-    assert str(data_root / "imagenet") in message and "caltech.yaml" in message
+    assert starts == ["imagenet", "caltech101", "folder:no/such"]
+    assert str(data_root / "imagenet") in message and str(data_root / "caltech-101") in message
+    message = refused("xd", "CoOp", "--targets", "imagenet,digits,caltech")
+    assert message.startswith('there is no dataset "caltech", do you mean "caltech101"? Known: ')
     message = refused("dg", "ZeroshotCLIP", "--targets", "imagenet")
     assert message.startswith("nothing is run, 1 target dataset cannot be used:\n  imagenet: ")
 

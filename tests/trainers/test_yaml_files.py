@@ -10,8 +10,8 @@ from dassl.utils import UserError
 from runs.folder import _read_settings
 from runs.merging import read_yaml
 from tools.studies.file import read_study
-from trainers import checkpoints
 from trainers.errors import MethodError
+from trainers.exported import trained_settings
 from trainers.prompts.pool import load_pool
 from trainers.yaml_files import DEPTH, SIZE, VALUES, load
 
@@ -103,7 +103,7 @@ def test_every_reader_has_its_own_kind_of_mistake(write, tmp_path, case):
         (lambda: _read_settings(path), UserError),
         (lambda: read_study(path, tmp_path, tmp_path), UserError),
         (lambda: load_pool(str(path), "OxfordPets"), MethodError),
-        (lambda: checkpoints._check_training(None, path), MethodError),
+        (lambda: trained_settings(tmp_path, MethodError), MethodError),
     ):
         with pytest.raises(kind) as error:
             read()

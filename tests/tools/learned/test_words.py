@@ -18,7 +18,7 @@ from trainers.backbones.tokens import encode
 
 refused = partial(calls.refused, main)
 ROOT = Path(__file__).resolve().parents[3]
-SINGLE = ("TRAINER.COOP.CSC", "True", "TRAINER.COOP.CTX_INIT", "my")
+SINGLE = ("TRAINER.COOP.CSC", "True", "TRAINER.COOP.CTX_INIT", "my", "OPTIM.LR", "1e-4")
 
 
 def rows(text: str) -> list[list[str]]:

@@ -262,11 +262,11 @@ def test_validation_images_are_those_of_a_seed(tmp_path, capsys):
 def test_validation_images_are_not_compared_with_test_images_or_others_of_the_seed(
     tmp_path, capsys
 ):
-    same = {"data": "a" * 12}
-    write_base2new(tmp_path / "1", 60.0, 50.0, settings={"TEST.SPLIT": "val"}, **same)
-    other = {"settings": {"TEST.SPLIT": "val"}, "data": "b" * 12}
-    for other in ({"settings": {}, **same}, other):
-        write_base2new(tmp_path / "2", 60.0, 50.0, trainer="MoPD", **other)
+    more = {"settings": {"TEST.SPLIT": "val"}, "data": "a" * 12}
+    write_base2new(tmp_path / "1", 60.0, 50.0, **more)
+    for split, data in (("test", "a" * 12), ("val", "b" * 12)):
+        more = {"settings": {"TEST.SPLIT": split}, "data": data}
+        write_base2new(tmp_path / "2", 60.0, 50.0, trainer="MoPD", **more)
         text = " ".join(shown(capsys, tmp_path).split())
         rows = "CoOp embedded, 16 shots / MoPD embedded, 16 shots"
         assert f"not to be compared on Shapes (new), other images: {rows}" in text
