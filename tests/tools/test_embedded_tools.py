@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import clip
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dassl.utils import UserError
 from datasets.world.render import STYLES
 from tools import measure_embedded, pretrain_embedded
 from tools.results.pairing import Paired
 from tools.studies.file import read_study
-from tools.world import measuring, pretraining
+from tools.world import measuring, pretraining, sheet
 from tools.world.properties import Tuned, properties, tuned, verdicts
 from trainers.backbones.clip_model import load_clip
 from trainers.backbones.precision import resolve_precision
@@ -165,6 +167,36 @@ def test_results_that_are_not_complete_are_not_judged(data_root, tmp_path):
     study = read_study(measure_embedded.STUDY, data_root, tmp_path)
     with pytest.raises(UserError, match="incomplete results; run it first"):
         tuned(study)
+
+
+def test_the_picture_shows_test_images_in_their_styles(found, data_root, tmp_path, capsys):
+    picture = tmp_path / "shapes.png"
+    measure_embedded.main(["--picture", str(picture)])
+    assert capsys.readouterr().out == "" and [p.name for p in tmp_path.iterdir()] == ["shapes.png"]
+    made, shipped = (np.array(Image.open(p)) for p in (picture, ROOT / "docs/images/shapes.png"))
+    split, shown = json.loads((data_root / "shapes/split.json").read_text()), []
+    for side, classes in enumerate(sheet.SHOWN):
+        for column, label in enumerate(classes):
+            files = [data_root / "shapes" / name for name, y, _ in split["test"] if y == label]
+            images = {np.array(Image.open(file)).tobytes() for file in files}
+            left = sheet.LEFT + side * (len(classes) * sheet.CELL + sheet.GAP)
+            for row, style in enumerate(STYLES):
+                x, y = left + column * sheet.CELL, sheet.HEAD + row * sheet.CELL
+                tiles = [whole[y : y + 64 : 2, x : x + 64 : 2] for whole in (made, shipped)]
+                assert (tiles[0] == tiles[1]).all()
+                if tiles[0].tobytes() in images:
+                    shown.append((side, style))
+                else:
+                    assert (tiles[0] == 255).all()
+    styles = {0: {"photo", "sketch", "blueprint"}, 1: {"photo", "neon", "icon"}}
+    assert {side: {style for at, style in shown if at == side} for side in (0, 1)} == styles
+
+
+def test_a_picture_that_cannot_be_written_is_told(tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        measure_embedded.main(["--picture", str(tmp_path)])
+    told = capsys.readouterr().err
+    assert error.value.code == 1 and str(tmp_path) in told and "another file for --picture" in told
 
 
 def test_the_documented_figures_are_those_of_the_tool(found):
