@@ -12,18 +12,13 @@ from yacs.config import CfgNode
 from dassl.data import transforms
 from dassl.utils import UserError, get_device
 from inference.source import Source
-from runs.config import check_name, default_cfg, methods
+from runs.config import methods
 from runs.merging import Merging
+from runs.trained import check_files, stored_cfg
 from trainers.backbones.precision import resolve_precision
 from trainers.backbones.weights import file_sha256, find_weights
 from trainers.base import PromptTrainer
 from trainers.errors import MethodError
-
-# digests of files that must still be what they were at the training
-BOUND = {
-    "BACKBONE_DIGEST": "the weights of CLIP in {} (MODEL.BACKBONE.NAME)",
-    "POOL_DIGEST": "the templates of the pool",
-}
 
 
 def build_trainer(source: Source, classnames: list[str], backbone: str = "") -> PromptTrainer:
@@ -39,8 +34,9 @@ def build_trainer(source: Source, classnames: list[str], backbone: str = "") -> 
         MethodError: a prompt does not fit, or the checkpoint does not.
     """
     with redirect_stdout(io.StringIO()):  # what a run says of itself
+        cfg = stored_cfg(source.settings, source.path)
         kind = _method(source)
-        cfg = _configuration(source, kind, backbone)
+        _complete(cfg, kind, backbone)
         templates = source.export["templates"] if source.export else None
         kind = _without_data(kind, classnames, templates)
         _check_bound(source, kind, cfg)
@@ -60,7 +56,6 @@ def build_transform(cfg: CfgNode) -> Callable[[Any], Tensor]:
 
 
 def _method(source: Source) -> type[PromptTrainer]:
-    check_name(source.method, sorted(methods().registered_names()), "trainer")
     kind = methods().get(source.method)
     if not issubclass(kind, PromptTrainer):
         raise UserError(
@@ -70,15 +65,10 @@ def _method(source: Source) -> type[PromptTrainer]:
     return kind
 
 
-def _configuration(source: Source, kind: type[PromptTrainer], backbone: str) -> CfgNode:
-    """The configuration of a run, as far as it decides about what is predicted."""
-    cfg = default_cfg()
-    merging = Merging(cfg)
-    for key, value in source.settings.items():
-        if "." in key or key in merging.defaults:  # the others are digests
-            merging.set(key, value, f"settings of {source.path}")
+def _complete(cfg: CfgNode, kind: type[PromptTrainer], backbone: str) -> None:
+    """What a configuration of a run lacks to be that of a prediction."""
     if backbone:
-        merging.set("MODEL.BACKBONE.NAME", backbone, "--backbone")
+        Merging(cfg).set("MODEL.BACKBONE.NAME", backbone, "--backbone")
     cfg.MODEL.INIT_WEIGHTS = ""  # a start of the training, which is over
     cfg.MODEL.COMPILE = cfg.VERBOSE = cfg.CACHE.FEATURES = cfg.CACHE.VIEWS = False
     knobs = cfg.TRAINER[kind.node()]
@@ -87,7 +77,6 @@ def _configuration(source: Source, kind: type[PromptTrainer], backbone: str) -> 
     except MethodError:  # trained in half precision on a GPU, and used on a CPU
         knobs.PREC = "auto"
     cfg.freeze()
-    return cfg
 
 
 def _without_data(
@@ -110,15 +99,9 @@ def _without_data(
 
 def _check_bound(source: Source, kind: type[PromptTrainer], cfg: CfgNode) -> None:
     """Refuse files that are not what they were at the training."""
-    now = kind.fingerprint(cfg)
-    pairs = {key: (source.settings.get(key), now.get(key)) for key in BOUND}
-    if source.export:
-        whole = file_sha256(find_weights(cfg.MODEL.BACKBONE.NAME))
-        pairs["BACKBONE_DIGEST"] = (source.export["backbone"].get("sha256"), whole)
-    for key, (then, found) in pairs.items():
-        if then is not None and found not in (None, then):
-            raise UserError(
-                f"{BOUND[key].format(cfg.MODEL.BACKBONE.NAME)} are not those of the training in "
-                f"{source.path} (digest {then} there, {found} now): get what the training had"
-                + (", and name it with --backbone" if key == "BACKBONE_DIGEST" else "")
-            )
+    name, then = cfg.MODEL.BACKBONE.NAME, source.settings
+    now = {**kind.fingerprint(cfg), "MODEL.BACKBONE.NAME": name}
+    if source.export:  # tells the whole digest
+        then = {**then, "BACKBONE_DIGEST": source.export["backbone"].get("sha256")}
+        now["BACKBONE_DIGEST"] = file_sha256(find_weights(name))
+    check_files(source.path, then, now, "--backbone")

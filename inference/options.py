@@ -6,21 +6,21 @@ from pathlib import Path
 from dassl.utils import UserError
 from inference.classes import read_classes, split_classes
 from runs import command
+from runs.trained import add_flags
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Which prompt, and for which classes."""
     add = parser.add_argument
-    add("--run", type=command.path, required=True, metavar="RUN",
-        help="folder of a run, of one of its tests, or of an exported prompt")  # fmt: skip
+    add_flags(
+        parser,
+        "folder of a run, of one of its tests, or of an exported prompt",
+        "folder of the datasets, read only where an old run does not tell its classes",
+    )
     add("--classes", metavar="A,B,C", help="names between commas (default: those of the run)")
     add("--classes-file", type=command.path, metavar="FILE", help="the same, one name a line")
-    add("--load-epoch", type=count, metavar="N", help="instead of the epoch that was tested")
     add("--backbone", type=command.path_text, default="", metavar="FILE",
         help="CLIP's file, where it is not where it was at the training")  # fmt: skip
-    add("--data", type=command.path, metavar="DATA",
-        help="folder of the datasets, read only where an old run does not tell its classes"
-    )  # fmt: skip
 
 
 def classes_of(args: argparse.Namespace) -> list[str] | None:
@@ -34,10 +34,3 @@ def classes_of(args: argparse.Namespace) -> list[str] | None:
     if args.classes_file:
         return read_classes(Path(args.classes_file))
     return None if args.classes is None else split_classes(args.classes)
-
-
-def count(text: str) -> int:
-    """A whole number from 1; a `type` of argparse."""
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
-    return int(text)

@@ -8,16 +8,12 @@ from typing import Any
 
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
+from datasets.common import SUBSETS
 from datasets.files import some
-from runs.config import check_name, default_cfg, methods
 from runs.folder import checkpoint_digest
-from runs.jobs import learns
-from runs.merging import Merging
-from runs.results import read_results
-from trainers.backbones.paths import REPOSITORY
-from trainers.exported import is_export, read_prompt, trained_settings
+from runs.trained import TrainedRun
+from trainers.exported import is_export, read_prompt
 
-SUBSETS = ("base", "new", "all")
 # what of results.json goes along with a prompt
 BRIEF = (
     *("protocol", "dataset", "classes", "accuracy", "macro_f1", "correct", "total", "num_classes"),
@@ -72,7 +68,8 @@ class Source:
             return list(self.classes)
         try:
             with redirect_stdout(io.StringIO()):
-                return list(build_dataset(self._dataset_cfg(data)).classnames)
+                cfg = TrainedRun(self.path, self.settings).cfg({"classes": self.subset}, data)
+                return list(build_dataset(cfg).classnames)
         except (ValueError, OSError) as error:
             why = str(error).partition("\n")[0]
             raise UserError(
@@ -80,17 +77,6 @@ class Source:
                 f"dataset cannot be read ({why}): name the folder of the datasets (--data), or the "
                 "classes (--classes, --classes-file)"
             ) from error
-
-    def _dataset_cfg(self, data: Path | None) -> Any:
-        cfg = default_cfg()
-        merging = Merging(cfg)
-        for key, value in self.settings.items():
-            if key.startswith("DATASET.") or key == "SEED":
-                merging.set(key, value, str(self.path / "config.yaml"))
-        cfg.DATASET.ROOT = str(data or REPOSITORY / "data")
-        cfg.DATASET.SUBSAMPLE_CLASSES = self.subset
-        cfg.VERBOSE = False
-        return cfg
 
 
 def find_source(folder: Path | str, epoch: int | None = None) -> Source:
@@ -153,50 +139,34 @@ def _exported(folder: Path, epoch: int | None) -> Source:
 
 def _run(folder: Path, subset: str, epoch: int | None) -> Source:
     """A run; without a subset the classes of its training are meant."""
-    told = trained_settings(folder, UserError)
-    assert told
-    path, settings = told
-    sound = isinstance(settings, dict) and all(isinstance(key, str) for key in settings)
-    if not sound or not isinstance(settings.get("TRAINER.NAME"), str):
-        raise UserError(f"{path} is not that of a run: it has no TRAINER.NAME")
-    name = settings["TRAINER.NAME"]
-    subset = subset or settings.get("DATASET.SUBSAMPLE_CLASSES", "all")
-    check_name(name, sorted(methods().registered_names()), "trainer")
-    files = {one: folder / one / "results.json" for one in SUBSETS}
-    results = {one: found for one, file in files.items() if (found := read_results(file))}
-    trained = learns(name)
-    wanted = epoch
-    if trained and epoch is None and settings.get("TEST.FINAL_MODEL") != "best_val":
-        tested = next(iter(results.values()), None)
-        wanted = tested["epoch"] if tested else settings.get("OPTIM.MAX_EPOCH")
+    run = TrainedRun.of(folder)
+    subset = subset or run.settings.get("DATASET.SUBSAMPLE_CLASSES", "all")
     source = Source(
         path=folder,
-        model=_model_folder(folder, results) if trained else folder,
-        settings=settings,
+        model=_model_folder(run) if run.learns else folder,
+        settings=run.settings,
         subset=subset,
-        classes=results.get(subset, {}).get("classnames"),
-        epoch=wanted if trained else 0,
+        classes=run.results.get(subset, {}).get("classnames"),
+        epoch=(run.epoch if epoch is None else epoch) if run.learns else 0,
         results={},
     )
-    return replace(source, results=_of_this_checkpoint(source, results, asked=epoch is not None))
+    kept = _of_this_checkpoint(source, run.results, asked=epoch is not None)
+    return replace(source, results=kept)
 
 
-def _model_folder(folder: Path, results: dict[str, dict[str, Any]]) -> Path:
+def _model_folder(run: TrainedRun) -> Path:
     """Where the checkpoints are: a test on another dataset lies in the folder of its training."""
-    if (folder / "prompt_learner").is_dir():
-        return folder
-    parent = folder.parent
-    if (parent / "config.yaml").is_file() and (parent / "prompt_learner").is_dir():
-        return parent
-    tested = next(iter(results.values()), None)
+    if run.model:
+        return run.model
+    tested = next(iter(run.results.values()), None)
     if tested and tested.get("source"):
         raise UserError(
-            f"{folder} is a test of a model that was trained on {tested['source']}, and has no "
+            f"{run.folder} is a test of a model that was trained on {tested['source']}, and has no "
             "checkpoint: name the folder of the training, and the classes (--classes)"
         )
     raise UserError(
-        f"{folder} has no checkpoint (prompt_learner/model.pth.tar-N): the training has not come "
-        "that far, or its files were moved; the same command that began it goes on"
+        f"{run.folder} has no checkpoint (prompt_learner/model.pth.tar-N): the training has not "
+        "come that far, or its files were moved; the same command that began it goes on"
     )
 
 

@@ -136,7 +136,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     if own:
         cfg.DATASET.NAME, cfg.DATASET.PATH = own
     cfg.DATASET.SOURCE = "" if source == dataset_label(cfg) else source
-    check_name(cfg.TRAINER.NAME, sorted(methods().registered_names()), "trainer", "--trainer")
+    check_trainer(cfg.TRAINER.NAME, "--trainer")
     names = sorted(DATASET_REGISTRY.registered_names())
     check_name(cfg.DATASET.NAME, names, "dataset", "--dataset-config-file")
     check_given(merging.given, merging.defaults, cfg.TRAINER.NAME)
@@ -240,6 +240,11 @@ def _check_paths(cfg: CfgNode) -> None:
     if not cfg.CACHE.DIR and (problem := path_problem(given := os.environ.get(VARIABLE, ""))):
         raise UserError(f"environment: {VARIABLE} is {given!r}: {problem}")
     cfg.OUTPUT_DIR, cfg.RESUME = map(os.path.expanduser, (cfg.OUTPUT_DIR, cfg.RESUME))
+
+
+def check_trainer(name: str, flag: str = "") -> None:
+    """As `check_name`, for the name of a method."""
+    check_name(name, sorted(methods().registered_names()), "trainer", flag)
 
 
 def check_name(name: str, known: Iterable[str], what: str, flag: str = "") -> None:

@@ -12,7 +12,7 @@ import platform
 import random
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -84,13 +84,16 @@ class RunFolder:
     Args:
         cfg: configuration of the job; a negative seed becomes that of the folder, or a drawn one.
         evaluate_only: the job tests a model that was trained before.
+        advice: what to do where images are others than they were.
     """
 
-    def __init__(self, cfg: CfgNode, evaluate_only: bool = False):
+    def __init__(
+        self, cfg: CfgNode, evaluate_only: bool = False, advice: str = f"choose {ELSEWHERE}"
+    ):
         self.cfg = cfg
         self.path = Path(cfg.OUTPUT_DIR)
-        self.evaluate_only = evaluate_only
-        stored = _read_settings(self.path / "config.yaml") or {}
+        self.evaluate_only, self.advice = evaluate_only, advice
+        stored = read_settings(self.path / "config.yaml") or {}
         if cfg.SEED < 0:  # an unseeded run that is cut off must go on with the same images
             cfg.defrost()
             cfg.SEED = stored.get("SEED", random.SystemRandom().randrange(2**31))
@@ -114,7 +117,7 @@ class RunFolder:
             UserError: naming each key that differs, with both values.
         """
         for folder in filter(None, (self.path, self.cfg.RESUME and Path(self.cfg.RESUME))):
-            found = _read_settings(folder / "config.yaml")
+            found = read_settings(folder / "config.yaml")
             if found is None and folder == self.path:  # config.yaml is lost: results tell it, too
                 found = (read_results(self.results_path) or {}).get("settings")
             if found is None:
@@ -155,7 +158,7 @@ class RunFolder:
             write_atomically(path, yaml.safe_dump(content, sort_keys=True))
         return inputs.tested
 
-    def check_inputs(self, results: dict[str, Any], inputs: Inputs | None) -> None:
+    def check_inputs(self, results: Mapping[str, Any], inputs: Inputs | None) -> None:
         """Refuse results of other images, or of a training on others, than there are now.
 
         Args:
@@ -171,19 +174,19 @@ class RunFolder:
         if inputs.test.differs(results.get("data"), content.get("test")):
             raise UserError(
                 f"{self.results_path} was measured on other images or labels than "
-                f"{dataset_label(self.cfg)} has now{inputs.test.what()}: choose {ELSEWHERE}"
+                f"{dataset_label(self.cfg)} has now{inputs.test.what()}: {self.advice}"
             )
         self._check_trained(self.path, inputs, content.get("train"))
         inputs.keep()
 
     def _check_trained(self, folder: Path, inputs: Inputs, content: str | None = None) -> None:
         """Refuse a run that was trained on other images or labels than there are now."""
-        found = _read_settings(folder / "config.yaml") or {}
+        found = read_settings(folder / "config.yaml") or {}
         train, content = inputs.train, found.get(TRAINED_CONTENT_KEY) or content
         if train and train.differs(found.get(TRAINED_KEY), content):
             raise UserError(
                 f"{folder} holds a run that was trained on other images or labels than "
-                f"{dataset_label(self.cfg)} has now{train.what()}: choose {ELSEWHERE}"
+                f"{dataset_label(self.cfg)} has now{train.what()}: {self.advice}"
             )
 
     def lock(self) -> AbstractContextManager[None]:
@@ -241,16 +244,19 @@ class RunFolder:
 
     def trained_seconds(self) -> float:
         """Seconds of training over all sittings, from metrics.jsonl; 0 for evaluation only."""
-        path = self.path / "metrics.jsonl"
-        if self.evaluate_only or not path.is_file():
-            return 0.0
-        seconds = 0.0
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                seconds += json.loads(line).get("seconds", 0.0)
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                continue  # torn by a kill; the engine drops it on resume
-        return seconds
+        records = [] if self.evaluate_only else read_metrics(self.path)
+        seconds = (record.get("seconds") for record in records)
+        return sum((one for one in seconds if isinstance(one, int | float)), 0.0)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's metrics.jsonl; empty where there is none."""
+    path, records = folder / "metrics.jsonl", []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        with suppress(ValueError, RecursionError):  # torn by a kill; the engine drops it on resume
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -321,15 +327,23 @@ def checkpoint_digest(folder: str, epoch: int | None) -> str | None:
     return digest.hexdigest()[:12]
 
 
-def _read_settings(path: Path) -> dict[str, Any] | None:
-    """Settings of a run, or None where there is none."""
+def read_settings(path: Path, advice: str = "use another --output-dir") -> dict[str, Any] | None:
+    """Settings of a run, or None where there is none.
+
+    Args:
+        path: config.yaml.
+        advice: what to do where it cannot be read.
+
+    Raises:
+        UserError: it cannot be read, or no run writes it.
+    """
     if not path.is_file():
         return None
     try:
         found = read_yaml(path)
     except UserError as error:
-        raise UserError(f"{path} cannot be read; use another --output-dir ({error})") from None
+        raise UserError(f"{path} cannot be read; {advice} ({error})") from None
     sound = isinstance(found, dict) and all(isinstance(key, str) for key in found)
     if not sound or type(found.get("SEED", 0)) is not int:
-        raise UserError(f"{path} cannot be read; use another --output-dir")
+        raise UserError(f"{path} cannot be read; {advice}")
     return found

@@ -14,7 +14,7 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
 from datasets.errors import DatasetError
 from datasets.own import run_name, split_name
-from runs.config import CONFIGS, check_name, dataset_cfg, methods
+from runs.config import CONFIGS, check_name, check_trainer, dataset_cfg, methods
 from runs.merging import read_yaml
 from runs.protocols import EMBEDDED, PROTOCOLS, check_tag, refuse_owned
 from runs.results import readable_results
@@ -154,7 +154,7 @@ class Job:
             if not split_name(name):
                 check_name(name, dataset_names(), "dataset")
         self.config_file()
-        check_name(self.trainer, sorted(methods().registered_names()), "trainer")
+        check_trainer(self.trainer)
 
     def _check_targets(self) -> None:
         """Refuse no target, the source as its own target, and one twice."""

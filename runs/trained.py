@@ -1,53 +1,54 @@
-"""A run that was trained, opened again: for tools that look at what it has learned."""
+"""A run that is done, opened again: its settings, its tests, and its model on the same images."""
 
 import argparse
 import io
-import json
-from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import build_trainer
-from dassl.utils import UserError
+from dassl.utils import UserError, set_random_seed
+from datasets.common import SUBSETS
 from runs import command
-from runs.config import CONFIGS, build_parser, dataset_label, default_cfg, setup_cfg
-from runs.folder import describe
-from runs.inputs import TRAINED_CONTENT_KEY, TRAINED_KEY, Inputs
-from runs.merging import flatten, read_yaml
+from runs.config import REPOSITORY, check_name, check_trainer, default_cfg
+from runs.folder import RunFolder, checkpoint_digest, read_metrics, read_settings
+from runs.inputs import Inputs
+from runs.jobs import learns
+from runs.merging import Merging
 from runs.results import read_results
-from runs.settings import ReadFlag
 
-CLASSES = ("base", "all", "new")  # folders of results, in the order in which they are shown
-
+BATCH_SIZE = 100  # of tests, in every configuration that was shipped before results told it
 NEEDED = ("TRAINER.NAME", "MODEL.BACKBONE.NAME", "DATASET.NAME")  # in config.yaml
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which run is opened: --run, --load-epoch and --data."""
+def add_flags(
+    parser: argparse.ArgumentParser,
+    run: str = "folder of a trained run, e.g. output/base2new/shapes/MoPD/embedded/shots_16/seed1",
+    data: str = "folder of the datasets (default: data/ of the project)",
+) -> None:
+    """The flags that say which run is opened: --run, --load-epoch and --data.
+
+    Args:
+        run, data: what their help says.
+    """
     add = parser.add_argument
-    run = "folder of a trained run, e.g. output/base2new/shapes/MoPD/embedded/shots_16/seed1"
     add("--run", type=command.path, required=True, metavar="RUN", help=run)
-    epoch = "epoch to load (default: the one that the run has tested)"
-    add("--load-epoch", action=ReadFlag, metavar="EPOCH", help=epoch)
-    data = "folder of the datasets (default: data/ of the project)"
-    add("--data", type=command.path_text, default="", metavar="FOLDER", help=data)
-
-
-@dataclass(frozen=True)
-class Tested:
-    """A test of a run that is done: the folder that has its config.yaml, and its results."""
-
-    folder: Path
-    results: dict[str, Any]
+    epoch = "epoch to load (default: the one that was tested)"
+    add("--load-epoch", type=command.count, metavar="EPOCH", help=epoch)
+    add("--data", type=command.path, metavar="DATA", help=data)
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A folder of a training.
+    """A folder with the config.yaml of a run.
+
+    A test on another dataset has one of its own, in the folder of the training.
 
     Attributes:
         folder: of the run.
@@ -62,145 +63,223 @@ class TrainedRun:
         """The run in a folder.
 
         Raises:
-            UserError: it is not the folder of a trained run.
+            UserError: its config.yaml is not there, or not that of a run.
         """
-        if not (folder / "prompt_learner").is_dir():
+        path = folder / "config.yaml"
+        found = read_settings(path, "get it again")
+        if found is None:
+            raise UserError(f"{folder} is not the folder of a run, it has no config.yaml")
+        if not all(isinstance(found.get(key), str) for key in NEEDED):
+            raise UserError(f"{path} holds no settings of a run: get it again")
+        return cls(folder, found)
+
+    @classmethod
+    def with_checkpoint(cls, folder: Path) -> "TrainedRun":
+        """As `of`; the folder is that of a training.
+
+        Raises:
+            UserError: as said there, or it has no checkpoint.
+        """
+        if not _has_checkpoints(folder):
             raise UserError(
-                f"{folder} is not the folder of a trained run, it has no prompt_learner/: give the "
+                f"{folder} is not the folder of a trained run, it has no checkpoint: give the "
                 "folder of a method that learns, as output/base2new/shapes/MoPD/embedded/shots_16/"
                 "seed1"
             )
-        return cls(folder, _settings(folder))
+        return cls.of(folder)
 
     @property
     def trainer(self) -> str:
         """Name of the method."""
         return self.settings["TRAINER.NAME"]
 
+    @cached_property
+    def learns(self) -> bool:
+        """Whether the method learns anything.
+
+        Raises:
+            UserError: there is no such method.
+        """
+        check_trainer(self.trainer)
+        return learns(self.trainer)
+
+    @cached_property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The results of the tests that are done, by classes; not those on other datasets."""
+        found = {one: read_results(self.folder / one / "results.json") for one in SUBSETS}
+        return {one: results for one, results in found.items() if results}
+
     @property
     def epoch(self) -> int | None:
         """The epoch that the run has tested; None: the best on validation images."""
-        best = self.settings.get("TEST.FINAL_MODEL") == "best_val"
-        return None if best else self.settings.get("OPTIM.MAX_EPOCH")
+        if self.settings.get("TEST.FINAL_MODEL") == "best_val":
+            return None
+        tested = next(iter(self.results.values()), None)
+        return tested["epoch"] if tested else self.settings.get("OPTIM.MAX_EPOCH")
 
-    def tests(self) -> list[Tested]:
-        """What was tested: classes of the dataset of the training, then other datasets."""
-        others = sorted(path.parent for path in self.folder.glob("*/config.yaml"))
-        return [test for folder in (self.folder, *others) for test in _tests(folder)]
+    @property
+    def model(self) -> Path | None:
+        """The folder of the training, which has the checkpoints; None where none are found."""
+        folders = (self.folder, self.folder.parent)
+        return next(filter(_has_checkpoints, folders), None)
 
-    def open(
-        self, classes: str, test: Tested | None = None, data: str = "", epoch: int | None = None
-    ) -> Any:
-        """A trainer with the weights of the run, in evaluation mode.
+    def others(self) -> list["TrainedRun"]:
+        """The tests of the model on other datasets."""
+        return [self.of(path.parent) for path in sorted(self.folder.glob("*/config.yaml"))]
+
+    def epochs(self, last: int | None = None) -> list[dict[str, Any]]:
+        """What metrics.jsonl says of the epochs of the training, up to the last that is wanted."""
+        epochs = [one for one in read_metrics(self.folder) if one.get("split") == "train"]
+        return [
+            one
+            for one in epochs
+            if isinstance(one.get("epoch"), int) and (last is None or one["epoch"] <= last)
+        ]
+
+    def cfg(
+        self, results: Mapping[str, Any] | None = None, data: Path | str | None = None
+    ) -> CfgNode:
+        """The configuration with which a test would be done again.
 
         Args:
-            classes: all, base or new.
-            test: whose dataset is read; None: that of the training.
-            data: folder of the datasets; empty: that of the project.
-            epoch: of the checkpoint; None: the one that the run has tested.
+            results: of the test; None: that of the training.
+            data: folder of the datasets; None: that of the project.
+
+        Raises:
+            UserError: settings that are not known.
+        """
+        cfg = stored_cfg(self.settings, self.folder)
+        check_name(cfg.DATASET.NAME, sorted(DATASET_REGISTRY.registered_names()), "dataset")
+        told = results or next(iter(self.results.values()), {})
+        cfg.DATALOADER.TEST.BATCH_SIZE = told.get("test_batch_size", BATCH_SIZE)
+        if results:  # else the classes of the training
+            cfg.DATASET.SUBSAMPLE_CLASSES = results["classes"]
+        cfg.DATASET.ROOT = str(data or REPOSITORY / "data")
+        cfg.OUTPUT_DIR = str(self.folder)
+        cfg.TEST.PREDICTIONS = True  # a test is done again to see more of it
+        cfg.freeze()
+        return cfg
+
+    def open(
+        self,
+        results: Mapping[str, Any] | None = None,
+        data: Path | str | None = None,
+        epoch: int | None = None,
+    ) -> Any:
+        """A trainer with the weights of the run, in evaluation mode, before a test.
+
+        Args:
+            results: of the test whose images it reads; None: the training is meant.
+            data: folder of the datasets; None: that of the project.
+            epoch: of the checkpoint; None: the one that was tested.
 
         Raises:
             UserError, MethodError, DatasetError: data, weights or pool are gone or other ones.
         """
-        cfg = self.cfg(classes, test, data)
+        cfg = self.cfg(results, data)
+        folder = RunFolder(cfg, results is not None, "give the folder of its data with --data")
+        check_files(self.folder, self.settings, folder.settings)
+        if self.learns and epoch is None:
+            epoch = self._tested(results) if results else self.epoch
         with redirect_stdout(io.StringIO()):  # the run has said it all
+            set_random_seed(cfg.SEED)
             trainer = build_trainer(cfg)
-            trainer.load_model(str(self.folder), self.epoch if epoch is None else epoch)
-        trainer.set_model_mode("eval")
-        self._check_images(trainer, test)
+            if self.learns:
+                trainer.load_model(str(self.model or self.folder), epoch=epoch)
+            trainer.set_model_mode("eval")
+        folder.check_inputs(results or {}, Inputs(cfg, trainer.dm.dataset, trains=results is None))
         return trainer
 
-    def cfg(self, classes: str, test: Tested | None = None, data: str = "") -> CfgNode:
-        """The configuration of a test of the run; arguments and mistakes as of `open`."""
-        folder = test.folder if test else self.folder
-        settings = self.settings if folder == self.folder else _settings(folder)
-        # a value may begin with a minus
-        flags = [f"--root={data}", f"--output-dir={folder}", f"--model-dir={self.folder}"]
-        args = build_parser().parse_args(["--eval-only", *flags, *self._config_file()])
-        known = flatten(default_cfg())
-        pairs = {key: value for key, value in settings.items() if key in known}
-        pairs["DATASET.SUBSAMPLE_CLASSES"] = classes
-        args.opts = [word for pair in pairs.items() for word in pair]
-        with redirect_stdout(io.StringIO()):
-            cfg = setup_cfg(args)
-        check_files(folder, settings, describe(cfg))
-        return cfg
+    def _tested(self, results: Mapping[str, Any]) -> int | None:
+        """The epoch (None: the best one) of the checkpoint that results are of.
 
-    def epochs(self, last: int | None = None) -> list[dict[str, Any]]:
-        """What metrics.jsonl says of the epochs of the training, up to the last that is wanted."""
-        path, records = self.folder / "metrics.jsonl", []
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        for line in text.splitlines():
-            with suppress(ValueError, TypeError, LookupError, RecursionError):  # torn by a kill
-                record = json.loads(line)
-                if record["split"] == "train" and (last is None or record["epoch"] <= last):
-                    records.append(record)
-        return records
-
-    def _config_file(self) -> tuple[str, ...]:
-        """The flag for the file of the method's settings, where the results name one.
-
-        It has what changes no result and is not in config.yaml, such as the size of test batches,
-        by which features are found in the cache.
+        Raises:
+            UserError: it is not there any more.
         """
-        label = next((test.results.get("config") for test in self.tests()), None) or ""
-        files = sorted((CONFIGS / "trainers" / self.trainer).glob("*.yaml"), reverse=True)
-        for path in files:
-            if label == path.stem or label.startswith(f"{path.stem}-"):
-                return (f"--config-file={path}",)
-        return ()
-
-    def _check_images(self, trainer: Any, test: Tested | None) -> None:
-        """Refuse other images than those that the run was trained or tested on."""
-        inputs = Inputs(trainer.cfg, trainer.dm.dataset, trains=test is None)
-        if inputs.train is not None:
-            names, content = map(self.settings.get, (TRAINED_KEY, TRAINED_CONTENT_KEY))
-            listing, done = inputs.train, "trained"
-        else:
-            results = test.results if test else {}
-            names, content = results.get("data"), (results.get("content") or {}).get("test")
-            listing, done = inputs.test, "tested"
-        if listing.differs(names, content):
-            raise UserError(
-                f"{test.folder if test else self.folder} was {done} on other images or labels than "
-                f"{dataset_label(trainer.cfg)} has now{listing.what()}: give the folder of its "
-                "data with --data"
-            )
-        inputs.keep()
+        for epoch in (results["epoch"], None):
+            if self.model and checkpoint_digest(str(self.model), epoch) == results["checkpoint"]:
+                return epoch
+        raise UserError(
+            f"{self.folder / results['classes']} is of a checkpoint ({results['checkpoint']}, "
+            f"epoch {results['epoch']}) that is in neither {self.folder} nor {self.folder.parent}: "
+            "get it back"
+        )
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    found = read_yaml(path)
-    sound = isinstance(found, dict) and all(isinstance(key, str) for key in found)
-    if not sound or not all(isinstance(found.get(key), str) for key in NEEDED):
-        raise UserError(f"{path} holds no settings of a run: get it again")
-    return found
+def tested_again(path: Path, data: Path) -> Any:
+    """The trainer after a test that gave the same answers as its results say.
+
+    Args:
+        path: results.json in the folder of a run.
+        data: folder of the datasets.
+
+    Raises:
+        UserError: what the results were made with is not there any more, or differs, or other
+            answers.
+    """
+    results = read_results(path)
+    if results is None:
+        raise UserError(f"there is no {path}: has the run finished?")
+    folder = path.parent.parent  # where config.yaml is lost, results tell it, too
+    run = TrainedRun(folder, results.get("settings") or TrainedRun.of(folder).settings)
+    RunFolder(run.cfg(results, data), evaluate_only=True).check()  # refuses another precision, too
+    trainer = run.open(results, data)
+    with redirect_stdout(io.StringIO()):
+        trainer.test()
+    now = (trainer.evaluator.correct, trainer.evaluator.total)
+    then = (results.get("correct"), results.get("total"))
+    if now != then:
+        raise UserError(
+            f"{path} says that {then[0]} of {then[1]} images are right, but {now[0]} of {now[1]} "
+            f"are now, on {trainer.device}: use the device and versions that it names ("
+            f"{results.get('device')}, {results.get('versions')})"
+        )
+    return trainer
 
 
-def _tests(folder: Path) -> Iterator[Tested]:
-    for classes in CLASSES:
-        if results := read_results(folder / classes / "results.json"):
-            yield Tested(folder, results)
+def stored_cfg(settings: Mapping[str, Any], folder: Path) -> CfgNode:
+    """The configuration that the settings of a run tell; it can be changed.
+
+    Args:
+        settings: content of its config.yaml, or of an exported prompt's "settings".
+        folder: where they stand, for messages.
+
+    Raises:
+        UserError: settings that are not known.
+    """
+    merging = Merging(cfg := default_cfg())
+    for key, value in settings.items():
+        if "." in key or key in merging.defaults:  # the others are digests
+            merging.set(key, value, f"settings of {folder}")
+    check_trainer(cfg.TRAINER.NAME)
+    return cfg
 
 
-def check_files(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+def check_files(
+    folder: Path, then: Mapping[str, Any], now: Mapping[str, Any], flag: str = ""
+) -> None:
     """Refuse a backbone or pool that is not what it was.
 
     Args:
         folder: of the run, for the message.
         then: its settings.
-        now: the same digests, as far as they are compared.
+        now: the same digests, as far as they are compared, and names of other files than then.
+        flag: that names the file of the backbone, where there is one.
 
     Raises:
         UserError: naming the setting.
     """
-    names = {"BACKBONE_DIGEST": "MODEL.BACKBONE.NAME", "POOL_DIGEST": "POOL"}
-    for digest, name in names.items():
+    for digest, name in (("BACKBONE_DIGEST", "MODEL.BACKBONE.NAME"), ("POOL_DIGEST", "POOL")):
         if digest in now and then.get(digest) not in (None, now[digest]):
-            named = [key for key in then if key == name or key.endswith(f".{name}")]
-            told = f"{named[0]} {then[named[0]]!r}" if named else name
+            named = {k: v for k, v in {**then, **now}.items() if f".{k}".endswith(f".{name}")}
+            told = " ".join(f"{key} {value!r}" for key, value in named.items()) or name
             raise UserError(
-                f"{folder}: {told} is another file now than the run was made with: "
-                "get the old one back"
+                f"{folder}: {told} is another file now than the run was made with (digest "
+                f"{then[digest]} then, {now[digest]} now): get the old one back"
+                + (f", and name it with {flag}" if flag and "BACKBONE" in digest else "")
             )
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    """Whether a folder is that of a training which has saved something."""
+    return any(folder.glob("*/model*.pth.tar*"))

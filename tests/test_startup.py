@@ -86,6 +86,7 @@ def test_where_a_study_stands_is_told_without_the_image_libraries(tmp_path):
 def test_what_takes_long_to_load_is_said_first(tmp_path, words):
     run = tmp_path / "run"
     (run / "prompt_learner").mkdir(parents=True)
+    (run / "prompt_learner/model.pth.tar-1").touch()
     keys = ("TRAINER.NAME", "MODEL.BACKBONE.NAME", "DATASET.NAME", "OPTIM.MAX_EPOCH")
     (run / "config.yaml").write_text("".join(f"{key}: no_such_one\n" for key in keys))
     command = ["-m", *words.format(data=tmp_path, run=run).split()]

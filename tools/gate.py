@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: code 1 after a message on stderr.
     """
     args = build_parser().parse_args(argv)
-    run, out = TrainedRun.of(args.run), args.out or command.beside(args.run, "gate")
+    run, out = TrainedRun.with_checkpoint(args.run), args.out or command.beside(args.run, "gate")
     command.load_torch()
     from tools.learned.gate_figures import write_figures  # need torch
     from tools.learned.gate_look import look_at_gate

@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from inference.options import add_source, classes_of, count
+from inference.options import add_source, classes_of
 from runs import command
 
 
@@ -23,9 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("images", nargs="+", type=command.path_text, metavar="IMAGES",
         help="files, folders, or globs in quotes")  # fmt: skip
     add_source(parser)
-    add("--top", type=count, default=5, metavar="K", help="classes to tell for each (default: 5)")
+    add("--top", type=command.count, default=5, metavar="K",
+        help="classes to tell for each (default: 5)")  # fmt: skip
     add("--out", type=command.path, metavar="FILE", help="write all to a .csv, .json or .jsonl")
-    add("--batch", type=count, default=64, metavar="B",
+    add("--batch", type=command.count, default=64, metavar="B",
         help="images that are computed at once (default: 64)")  # fmt: skip
     return parser
 

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: code 1 after a message on stderr.
     """
     args = build_parser().parse_args(argv)
-    run = TrainedRun.of(args.run)
+    run = TrainedRun.with_checkpoint(args.run)
     command.load_torch()
     from tools.learned.words import words_of  # needs torch
 

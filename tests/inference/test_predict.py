@@ -99,7 +99,7 @@ def test_a_test_on_another_dataset_is_predicted_with_the_model_of_the_training(
     tested = build_dataset(dataset_cfg("Digits", "", data_root)).test
     found = predict(prompt, [item.impath for item in tested], top=1)["predictions"]
     assert [one["label"] for one in found] == [prompt.classes[label] for label in predicted]
-    (folder / "prompt_learner").rename(folder / "elsewhere")
+    (folder / "prompt_learner").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="is a test of a model that was trained on Shapes"):
         load_prompt(folder / "digits")
 
@@ -289,16 +289,17 @@ def test_a_backbone_of_other_bytes_is_refused(method, runs, some, tmp_path, caps
     torch.save(weights, tmp_path / "other.pt")
     words = ["--run", str(runs(method).folder), *some, "--backbone", str(tmp_path / "other.pt")]
     message = told(capsys, words)
-    where = f"the weights of CLIP in {tmp_path}/other.pt (MODEL.BACKBONE.NAME)"
-    assert message.startswith(f"{where} are not those of the training in {runs(method).folder} (")
-    assert message.endswith(": get what the training had, and name it with --backbone")
+    file = f"MODEL.BACKBONE.NAME '{tmp_path}/other.pt'"
+    told_of = f"{runs(method).folder}: {file} is another file now than the run was made with (dig"
+    assert message.startswith(told_of)
+    assert message.endswith(": get the old one back, and name it with --backbone")
     shutil.copy(ROOT / "assets/shapes_clip.pt", tmp_path / "same.pt")
     command.main([*words[:-1], str(tmp_path / "same.pt")])
 
 
 def test_another_pool_than_at_the_training_is_refused(runs, some, tmp_path):
     run = changed_run(runs("ZeroshotCLIP").folder, tmp_path / "run", POOL_DIGEST="0123456789ab")
-    with pytest.raises(UserError, match="the templates of the pool are not those of the training"):
+    with pytest.raises(UserError, match="POOL .* is another file now .*: get the old one back$"):
         predict(run, some)
 
 

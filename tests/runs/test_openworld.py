@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from dassl.engine import build_trainer
 from runs.openworld import FIGURES, read_openworld
-from runs.reopen import settings_of
+from runs.trained import TrainedRun
 from tests.runs.short_runs import base2new
 from tools import predictions
 
@@ -23,7 +23,7 @@ def results(run, half):
 
 def of_all_classes(run, data):
     """Logits (N, C) and labels of all test images by a model of all classes, image by image."""
-    cfg = settings_of(run / "new/results.json", results(run, "new"), data)
+    cfg = TrainedRun.of(run).cfg(results(run, "new"), data)
     cfg.defrost()
     cfg.DATASET.SUBSAMPLE_CLASSES, cfg.CACHE.FEATURES = "all", False
     cfg.freeze()

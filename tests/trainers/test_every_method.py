@@ -12,7 +12,7 @@ import torch
 
 import train
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer
-from runs.reopen import reopened
+from runs.trained import TrainedRun
 from trainers.errors import MethodError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,8 +95,8 @@ def test_the_model_tests_new_classes(trained, data_root):
 
 def same_for_the_same_names(folder: Path, data: Path) -> None:
     """A trained method answers for its own class names, turned round, as it did before."""
-    trainer, _ = reopened(folder / "base/results.json", data)
-    trainer.set_model_mode("eval")
+    run = TrainedRun.of(folder)
+    trainer = run.open(run.results["base"], data)
     names = list(trainer.dm.dataset.classnames)
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(3, trainer.clip.embed_dim, generator=generator)
@@ -120,7 +120,8 @@ def test_the_model_answers_for_other_class_names(trained, data_root):
 def test_contexts_of_single_classes_answer_for_no_others(data_root, tmp_path):
     csc = ("TRAINER.COOP.CSC", "True", "OPTIM.MAX_EPOCH", "1")
     train.main(arguments("CoOp", data_root, tmp_path, *csc))
-    trainer, _ = reopened(tmp_path / "base/results.json", data_root)
+    run = TrainedRun.of(tmp_path)
+    trainer = run.open(run.results["base"], data_root)
     with pytest.raises(MethodError, match="CSC True learns a context for each class"):
         trainer.for_classes(["cat", "dog"])
 

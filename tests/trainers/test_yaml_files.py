@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from dassl.utils import UserError
-from runs.folder import _read_settings
+from runs.folder import read_settings
 from runs.merging import read_yaml
 from tools.studies.file import read_study
 from trainers.errors import MethodError
@@ -100,7 +100,7 @@ def test_every_reader_has_its_own_kind_of_mistake(write, tmp_path, case):
     path = write(content, "config.yaml")
     for read, kind in (
         (lambda: read_yaml(path), UserError),
-        (lambda: _read_settings(path), UserError),
+        (lambda: read_settings(path), UserError),
         (lambda: read_study(path, tmp_path, tmp_path), UserError),
         (lambda: load_pool(str(path), "OxfordPets"), MethodError),
         (lambda: trained_settings(tmp_path, MethodError), MethodError),

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError, progress
 from runs.config import dataset_label, methods
-from runs.trained import Tested, TrainedRun
+from runs.trained import TrainedRun
 from trainers.features.cache import FeatureCache
 from trainers.features.keys import tower_key
 from trainers.features.loaders import SplitFeatures
@@ -89,37 +90,33 @@ class GateRun:
     seen: list[Seen]
 
 
-def look_at_gate(run: TrainedRun, data: str = "", epoch: int | None = None) -> GateRun:
+def look_at_gate(run: TrainedRun, data: Path | None = None, epoch: int | None = None) -> GateRun:
     """The gate of a run on its training images, and on those of all tests that are done.
 
     Args:
-        data: folder of the datasets; empty: that of the project.
+        data: folder of the datasets; None: that of the project.
         epoch: of the checkpoint; None: the one that the run has tested.
 
     Raises:
         UserError: the method has no gate; or see `TrainedRun.open`.
     """
-    method = methods().get(run.trainer) if run.trainer in methods().registered_names() else None
-    if not (isinstance(method, type) and issubclass(method, MoPD)):
+    if not (run.learns and issubclass(methods().get(run.trainer), MoPD)):
         raise UserError(
             f"{run.folder} is a run of {run.trainer}, which has no gate: give a run of MoPD"
         )
-    trained = run.settings.get("DATASET.SUBSAMPLE_CLASSES", "all")
-    trainer = run.open(trained, None, data, epoch)
+    trainer = run.open(None, data, epoch)
     found = GateRun(
         replace(trainer.gate, noise=0.0, warmup=0), trainer.pool, trainer.loaded_epoch, []
     )
     with redirect_stdout(io.StringIO()):  # of the cache and the transform
         found.seen.append(_look(trainer, found.gate, "train", trainer.dm.dataset.train_x))
-        for test in run.tests():
-            found.seen.append(_look_at_test(run, test, found.gate, data, epoch))
+        for one in (run, *run.others()):
+            for results in one.results.values():
+                trainer = one.open(results, data, epoch)
+                split = trainer.cfg.TEST.SPLIT
+                items = getattr(trainer.dm.dataset, split)
+                found.seen.append(_look(trainer, found.gate, split, items))
     return found
-
-
-def _look_at_test(run: TrainedRun, test: Tested, gate: Gate, data: str, epoch: int | None) -> Seen:
-    trainer = run.open(test.results["classes"], test, data, epoch)
-    split = trainer.cfg.TEST.SPLIT
-    return _look(trainer, gate, split, getattr(trainer.dm.dataset, split))
 
 
 @torch.no_grad()

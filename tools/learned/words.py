@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ META_NET = "The meta-net moves all vectors for each image; these are the ones be
 END = "</w>"  # of a token that ends a word
 
 
-def words_of(run: TrainedRun, top: int, data: str = "", epoch: int | None = None) -> str:
+def words_of(run: TrainedRun, top: int, data: Path | None = None, epoch: int | None = None) -> str:
     """Tables of the tokens nearest to each context vector, with euclidean distances, as text.
 
     Args:
@@ -109,12 +110,11 @@ def _vocabulary(run: TrainedRun) -> Tensor:
     return found
 
 
-def _class_names(run: TrainedRun, C: int, data: str) -> list[str]:
+def _class_names(run: TrainedRun, C: int, data: Path | None) -> list[str]:
     """The names of classes that have a context each; numbers, with a note, without the dataset."""
     try:
         with redirect_stdout(io.StringIO()):
-            classes = run.settings.get("DATASET.SUBSAMPLE_CLASSES", "all")
-            names = list(build_dataset(run.cfg(classes, data=data)).classnames)
+            names = list(build_dataset(run.cfg(data=data)).classnames)
     except expected_errors() as error:
         print(f"Note: classes have numbers, as their names cannot be read: {error}")
         return [f"class {c}" for c in range(C)]

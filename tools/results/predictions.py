@@ -42,7 +42,7 @@ def make(folders: Iterable[Path], data: Path) -> None:
 
 def _make(path: Path, data: Path) -> None:
     from runs.predictions import gather, write_predictions
-    from runs.reopen import tested_again  # needs torch
+    from runs.trained import tested_again  # needs torch
 
     results = read_results(path)
     assert results is not None
@@ -55,7 +55,7 @@ def _make(path: Path, data: Path) -> None:
     if not lacks_predictions and not lacks_openworld:
         print(f"{path.parent}: is there already")
         return
-    trainer, _ = tested_again(path, data)
+    trainer = tested_again(path, data)
     if lacks_predictions:
         write_predictions(path.parent, gather(trainer, results))
         print(path.parent / FILE)

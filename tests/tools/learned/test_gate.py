@@ -215,7 +215,7 @@ def test_a_test_on_other_images_is_refused(trained, copied, data_root, capsys):
     path = run / "new/results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "abc"}))
     message = refused(capsys, "--run", str(run), "--data", str(data_root))
-    assert "was tested on other images or labels than Shapes has now" in message
+    assert "was measured on other images or labels than Shapes has now" in message
     assert "give the folder of its data with --data" in message
 
 

@@ -58,7 +58,7 @@ def test_contexts_of_single_classes_are_read_one_by_one(trained, data_root, caps
     run = trained("fewshot", "CoOp", *SINGLE)
     main(["--run", str(run), "--data", str(data_root), "--top", "1"])
     shown = capsys.readouterr().out
-    names = TrainedRun.of(run).open("all", data=str(data_root)).dm.dataset.classnames
+    names = TrainedRun.of(run).open(data=data_root).dm.dataset.classnames
     # one token for each class, near the word that it started from
     assert [row[1].split()[0] for row in rows(shown)] == ["my"] * len(names)
     assert [line for line in shown.splitlines() if line in names] == names
