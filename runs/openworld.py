@@ -2,14 +2,18 @@
 
 It stands in the folder of a run of base2new, whose tests know whether an image is of a base or a
 new class. All is computed from the features of the test images of both halves, which the tests
-have left in the cache, and one pass of the text tower over all class names. A base-score says how
-much an image looks like one of the base classes: the largest probability among them, by a softmax
-over their names alone (the maximum softmax probability of Hendrycks and Gimpel 2017, arXiv
-1610.02136; for CLIP, the maximum concept matching of Ming et al. 2022, arXiv 2211.13445).
+have left in the cache, and one pass of the text tower over all class names.
+
+Two scores say how much an image looks like one of the base classes. Both are the largest
+probability among them: by a softmax over their names alone, as of a model that knows no others (the
+maximum softmax probability of Hendrycks and Gimpel 2017, arXiv 1610.02136; for CLIP, the maximum
+concept matching of Ming et al. 2022, arXiv 2211.13445), and by a softmax over the names of all
+classes.
 """
 
 import io
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -24,6 +28,7 @@ from runs.predictions import tested_loader
 from runs.results import identity, readable_results, write_atomically
 
 FILE = "openworld.json"
+VERSION = 2  # of the figures; the first had the score among base classes for OpenworldAUC, too
 # keys of the file, in percent -> their names in tables
 FIGURES = {
     "base": "base of all",
@@ -37,18 +42,19 @@ def figures(base: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> di
     """What is told of N base and M new images, in percent.
 
     base and new are accuracies among the names of all classes. auroc is that of base against new
-    images by the base-score, a tie counts as half. openworld_auc (Hua et al. 2025, arXiv
-    2505.05180) is the share of the N * M pairs in which the base image has the higher base-score,
+    images by their score, a tie counts as half. openworld_auc (Hua et al. 2025, arXiv
+    2505.05180) is the share of the N * M pairs in which the base image has the higher score of all,
     is right among the base classes, and the new image is right among the new classes.
 
     Args:
         base, new: right (N,), among the classes of its half; right_of_all (N,), among all;
-            score (N,), the base-score.
+            score and score_of_all (N,), the largest probability of a base class among these, and
+            among all.
     """
     lower = _below(base["score"], new["score"])
     ties = _below(base["score"], new["score"], "right") - lower
     pairs = len(base["score"]) * len(new["score"])
-    both = _below(base["score"][base["right"]], new["score"][new["right"]])
+    both = _below(*(half["score_of_all"][half["right"]] for half in (base, new)))
     return {
         "base": 100 * float(base["right_of_all"].mean()),
         "new": 100 * float(new["right_of_all"].mean()),
@@ -101,8 +107,7 @@ def write_openworld(
     model = trainer.for_classes([*names, *trainer.dm.dataset.classnames])
     middle = len(names)
     halves = (_said(model, base, middle, 0), _said(model, loader, middle, middle))
-    of = {"base": identity(results), "new": identity(new)}
-    found = {**figures(*halves), "of": of}
+    found = {**figures(*halves), "of": bound_to(results, new)}
     write_atomically(folder / FILE, json.dumps(found, indent=2) + "\n")
     return found
 
@@ -114,10 +119,15 @@ def read_openworld(
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         sound = all(0 <= found[key] <= 100 for key in FIGURES)
-        bound = found["of"] == {"base": identity(base), "new": identity(new)}
+        bound = found["of"] == bound_to(base, new)
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None
     return found if sound and bound else None
+
+
+def bound_to(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What binds the file to the results of both halves, and to what its figures are."""
+    return {"base": identity(base), "new": identity(new), "version": VERSION}
 
 
 def _base(trainer: Any, results: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -159,13 +169,13 @@ def _said(model: Any, loader: Any, middle: int, first: int) -> dict[str, np.ndar
     import torch  # tables read the file without it
 
     own = slice(middle) if first == 0 else slice(middle, None)
-    right, right_of_all, score = [], [], []
+    parts: dict[str, list[Any]] = defaultdict(list)
     with torch.no_grad(), redirect_stdout(io.StringIO()):
         for batch in loader:
             features, label = model.parse_batch_test(batch)
             logits = model.predict(features).double()  # (B, C)
-            right.append(logits[:, own].argmax(1) == label)
-            right_of_all.append(logits.argmax(1) == label + first)
-            score.append(logits[:, :middle].softmax(1).amax(1))
-    found = {"right": right, "right_of_all": right_of_all, "score": score}
-    return {name: torch.cat(parts).cpu().numpy() for name, parts in found.items()}
+            parts["right"].append(logits[:, own].argmax(1) == label)
+            parts["right_of_all"].append(logits.argmax(1) == label + first)
+            parts["score"].append(logits[:, :middle].softmax(1).amax(1))
+            parts["score_of_all"].append(logits.softmax(1)[:, :middle].amax(1))
+    return {name: torch.cat(found).cpu().numpy() for name, found in parts.items()}

@@ -38,17 +38,22 @@ def of_all_classes(run, data):
 def expected(logits, label, middle):
     """The figures by their definitions, pair by pair."""
     is_base = label < middle
-    to_base = np.exp(logits[:, :middle].astype(float))
-    score = (to_base / to_base.sum(1, keepdims=True)).max(1)
+    odds = np.exp(logits.astype(float))
+    among_base = odds[:, :middle].max(1) / odds[:, :middle].sum(1)
+    among_all = odds[:, :middle].max(1) / odds.sum(1)
     of_all = logits.argmax(1) == label
     base_hit = (logits[:, :middle].argmax(1) == label)[is_base]
     new_hit = (logits[:, middle:].argmax(1) == label - middle)[~is_base]
-    apart = score[is_base][:, None] > score[~is_base][None, :]
+    pairs = [
+        is_hit and new_is_hit and score > new_score
+        for score, is_hit in zip(among_all[is_base], base_hit, strict=True)
+        for new_score, new_is_hit in zip(among_all[~is_base], new_hit, strict=True)
+    ]
     return {
         "base": 100 * of_all[is_base].mean(),
         "new": 100 * of_all[~is_base].mean(),
-        "auroc": 100 * roc_auc_score(is_base, score),
-        "openworld_auc": 100 * (apart & base_hit[:, None] & new_hit[None, :]).mean(),
+        "auroc": 100 * roc_auc_score(is_base, among_base),
+        "openworld_auc": 100 * np.mean(pairs),
     }
 
 
@@ -73,6 +78,10 @@ def test_a_file_of_other_results_is_none(kept_run, tmp_path):
     for damaged in ("", "[]", text[:-20], text.replace('"auroc": ', '"auroc": 9')):
         (tmp_path / "openworld.json").write_text(damaged)
         assert read_openworld(tmp_path, base, new) is None
+    older = json.loads(text)  # has other figures under the same names
+    del older["of"]["version"]
+    (tmp_path / "openworld.json").write_text(json.dumps(older))
+    assert read_openworld(tmp_path, base, new) is None
     (tmp_path / "openworld.json").write_text(text)
     assert read_openworld(tmp_path, base, new) == json.loads(text)
 

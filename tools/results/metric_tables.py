@@ -32,7 +32,8 @@ NOTES = (
 TOGETHER_NOTES = (
     "base of all, new of all: accuracy of base and of new images among the names of all classes.",
     "AUROC: base against new images by the largest probability among the base classes. "
-    "OpenworldAUC: pairs of base and new images that it tells apart, both right in their half.",
+    "OpenworldAUC: pairs of base and new images that the largest probability of a base class among "
+    "all tells apart, both right in their half.",
 )
 CSV_COLUMNS = (
     *("protocol", "source", "dataset", "method", "config", "shots", "tested", "metric"),

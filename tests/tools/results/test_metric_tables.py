@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runs.openworld import FIGURES
+from runs.openworld import FIGURES, bound_to
 from runs.predictions import Predictions, write_predictions
 from runs.results import identity
 from tests.tools.results import calls
@@ -25,8 +25,7 @@ def together(output: Path, config: str = "embedded", dataset: str = "shapes", **
     """Write openworld.json of the CoOp runs of a dataset."""
     for run in (output / "base2new" / dataset / "CoOp" / config).glob("shots_16/seed*"):
         halves = {h: json.loads((run / h / "results.json").read_text()) for h in ("base", "new")}
-        of = {half: identity(found) for half, found in halves.items()}
-        found = {**dict.fromkeys(FIGURES, 50.0), **figures, "of": of}
+        found = {**dict.fromkeys(FIGURES, 50.0), **figures, "of": bound_to(**halves)}
         (run / "openworld.json").write_text(json.dumps(found))
     return output
 
