@@ -1,12 +1,14 @@
 """`shapes`: drawn objects of the embedded world, 40 classes in five styles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from datasets.embedded import Drawing, EmbeddedDataset
-from datasets.world.render import OBJECTS, Scenes, render
+from datasets.world.render import OBJECTS, STYLES, Scenes, render
 from datasets.world.scenes import COLOUR_NAMES, draw_scenes
 
 # images per class, and the seed of each split; pre-training draws from other seeds
@@ -40,6 +42,17 @@ class Shapes(EmbeddedDataset):
             labels, scenes = split_scenes(split)
             for label, pixels in zip(labels, render(scenes, seed), strict=True):
                 yield split, label, pixels
+
+    def groups(self, items: Iterable[Datum]) -> tuple[str, list[str]]:
+        """The style that each image is drawn in; `<split>/<class>/<number>.png` tells the scene."""
+        parts = (Path(item.impath).parts[-3:] for item in items)
+        return "style", [_styles(split)[int(name[:5])] for split, _, name in parts]
+
+
+@cache
+def _styles(split: str) -> list[str]:
+    """The style of each image of a split, in the order of the files."""
+    return [STYLES[style] for style in split_scenes(split)[1].styles]
 
 
 def split_scenes(split: str) -> tuple[list[int], Scenes]:

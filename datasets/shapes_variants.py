@@ -19,6 +19,7 @@ class ShapesVariant(EmbeddedDataset):
     names = Shapes.names
     version = f"{Shapes.version}.1"  # of the images of `shapes`, of the change
     test_only = True
+    groups = Shapes.groups
 
 
 @DATASET_REGISTRY.register()

@@ -61,6 +61,23 @@ def test_styles_of_a_half_have_their_shares(split):
         assert (np.abs(found - shares) <= wide).all() and sum(shares) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("dataset", [Shapes, ShapesBlurred, ShapesNegative])
+def test_groups_of_images_are_the_styles_that_they_are_drawn_in(root, dataset):
+    everything = dataset(cfg(root))
+    folder = root / dataset.dataset_dir
+    listed = json.loads((folder / "split.json").read_text())
+    for split in ("train", "val", "test") if dataset is Shapes else ("test",):
+        styles = split_scenes(split)[1].styles
+        drawn = {
+            str(folder / name): STYLES[style]
+            for (name, *_), style in zip(listed[split], styles, strict=True)
+        }
+        items = everything.train_x if split == "train" else getattr(everything, split)
+        shuffled = [items[i] for i in np.random.default_rng(0).permutation(len(items))]
+        assert everything.groups(shuffled) == ("style", [drawn[one.impath] for one in shuffled])
+        assert set(drawn.values()) == set(STYLES)
+
+
 @pytest.mark.parametrize(("dataset", "classes"), [(Shapes, 40), (Digits, 10)])
 def test_files_are_exactly_those_of_the_split_file(root, dataset, classes):
     folder = root / dataset.dataset_dir

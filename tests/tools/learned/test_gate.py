@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
+from datasets.shapes import BASE_STYLES, NEW_STYLES
+from datasets.world.render import STYLES
 from tests.tools.results import calls
 from tools.gate import main
 from tools.learned import gate_figures
@@ -79,6 +81,12 @@ def test_the_numbers_fit_the_run_and_each_other(trained, look, drawn, capsys):
     assert [epoch["gate_load"] for epoch in found["epochs"]] == told
     shown = " ".join(capsys.readouterr().out.split())
     assert f"gate learned, K 3 of H {H}" in shown and "about the class (by chance" in shown
+    assert shown.count("about the style (by chance") == len(parts)
+    for part in parts.values():
+        groups = part["by"]["style"]
+        styles = BASE_STYLES if part["classes"] == "base" else NEW_STYLES
+        assert groups.keys() <= {name for name, share in zip(STYLES, styles, strict=True) if share}
+        assert sum(group["images"] for group in groups.values()) == part["images"]
     lists = ("train_Shapes_base", "test_Shapes_base", "test_Shapes_new")
     assert drawn == ["epochs", *(f"{x}_{what}" for x in lists for what in ("classes", "images"))]
 
@@ -118,6 +126,7 @@ def test_other_datasets_are_looked_at_and_told_apart(trained, look, capsys):
     assert blurred == pytest.approx(accuracy(run / "shapes_blurred", "all"), abs=1e-4)
     information = found["datasets"]["information"]
     assert 0 <= information["bits"] <= 1  # two datasets of the same size
+    assert found["images"][2]["by"]["style"].keys() == found["images"][1]["by"]["style"].keys()
     assert "about the dataset (by chance" in capsys.readouterr().out
 
 
@@ -126,8 +135,9 @@ def test_groups_that_a_dataset_tells_are_grouped_by(trained, look, monkeypatch, 
     shapes, halves = DATASET_REGISTRY.get("Shapes"), ("even", "odd")
     if kind == "style":
         told = lambda self, items: ("style", [halves[item.label % 2] for item in items])  # noqa: E731
-        monkeypatch.setattr(shapes, "groups", told, raising=False)
+        monkeypatch.setattr(shapes, "groups", told)
     else:
+        monkeypatch.delattr(shapes, "groups")
         monkeypatch.setattr(Datum, "domain", property(lambda self: self.label % 2))
         monkeypatch.setattr(shapes, "domains", list(halves))
     part = look(trained("base2new", "MoPD"))["images"][1]
