@@ -43,7 +43,7 @@ CONFIGS = REPOSITORY / "configs"
             ("TRAINER.MOPD.CLASS_TOKEN_POSITION", "start"),
             ["CLASS_TOKEN_POSITION is 'start', expected one of: end, middle, front"],
         ),
-        (("--backbone", "ViT-B/61"), ['"ViT-B/61" (do you mean "ViT-B/16"?)', "neither a file"]),
+        (("--backbone", "ViT-B/61"), ['"ViT-B/61", do you mean "ViT-B/16"?', "neither a file"]),
         (("--backbone", "no/such.pt"), ['"no/such.pt"', "neither a file nor one of: RN50"]),
         (("DATALOADER.K_TRANSFORMS", "2"), ["DATALOADER.K_TRANSFORMS is 2", "one view", "set"]),
         (("INPUT.SIZE", "(224, 224)"), ["INPUT.SIZE is (224, 224)", 'INPUT.SIZE "(32, 32)"']),

@@ -10,7 +10,7 @@ from dassl.utils import UserError
 from runs.config import REPOSITORY
 from runs.merging import read_yaml
 from tools.results.summary import ALL, AVERAGE, H, Summary, harmonic_mean
-from trainers.errors import closest
+from trainers.errors import meant
 
 PATH = REPOSITORY / "configs" / "published.yaml"
 
@@ -143,10 +143,8 @@ def check_wanted(wanted: Iterable[str], protocols: Iterable[str]) -> None:
     known = [*dict.fromkeys(row.key for row in rows), *trainers]
     for name in wanted:
         if name not in known:
-            near = closest(name, known)
-            meant = f'; do you mean "{near}"?' if near else ""
             raise UserError(
-                f'no published row "{name}" for these protocols: expected a key of '
-                f"configs/published.yaml, or one of {', '.join(trainers)}{meant} (folders come "
-                "before --published)"
+                f'these protocols have no published row "{name}"{meant(name, known) or "."} '
+                f"Expected a key of configs/published.yaml, or one of {', '.join(trainers)} "
+                "(folders come before --published)"
             )

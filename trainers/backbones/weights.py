@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainers.backbones.paths import REPOSITORY
 from trainers.backbones.torchscript import NoWeights, is_script, open_archive, read_script
-from trainers.errors import MethodError, closest
+from trainers.errors import MethodError, meant
 
 CACHE = Path("~/.cache/clip")
 # names that every `clip` knows; to ask it for them would load torchvision, which is slow
@@ -43,10 +43,9 @@ def find_weights(name: str) -> Path:
         path = base / os.path.expanduser(name)
         if path.is_file():
             return path
-    near = closest(name, _known(), cutoff=0.5)
-    hint = f' (do you mean "{near}"?)' if near else ""
+    hint = meant(name, _known(), cutoff=0.5) or "."
     raise MethodError(
-        f'MODEL.BACKBONE.NAME is "{name}"{hint}, which is neither a file nor one of: '
+        f'MODEL.BACKBONE.NAME is "{name}"{hint} It is neither a file nor one of: '
         f"{', '.join(_known())}"
     )
 
