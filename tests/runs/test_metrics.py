@@ -143,7 +143,8 @@ def half(seed: int, n: int, levels: int) -> dict[str, np.ndarray]:
     """What figures() reads of n images, with scores that are often equal."""
     random = np.random.default_rng(seed)
     flags = {name: random.random(n) < 0.7 for name in ("right", "right_of_all")}
-    return {**flags, "score": random.integers(0, levels, n) / levels}
+    scores = ("score", "score_of_all")
+    return {**flags, **{name: random.integers(0, levels, n) / levels for name in scores}}
 
 
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40), st.integers(1, 100))
@@ -151,7 +152,7 @@ def test_open_world_figures_are_those_of_all_pairs(seed, n, m, levels):
     base, new = half(seed, n, levels), half(seed + 1, m, levels)
     found = figures(base, new)
     pairs = [
-        base["right"][i] and new["right"][j] and base["score"][i] > new["score"][j]
+        base["right"][i] and new["right"][j] and base["score_of_all"][i] > new["score_of_all"][j]
         for i in range(n)
         for j in range(m)
     ]
