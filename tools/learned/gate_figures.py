@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dassl.utils import read_image
-from tools.learned.gate_look import GateRun, Seen
 from tools.learned.gate_numbers import attracted, entropy
 from tools.results.style import COLOURS, GREY, HEAT, LINES, drawing, save
 
-if TYPE_CHECKING:  # matplotlib takes a second to import
+if TYPE_CHECKING:  # matplotlib takes a second to import, torch longer
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from tools.learned.gate_look import GateRun, Seen
 
 READ_IMAGES = ("learned", "oracle")  # gates for which images and classes can differ
 MOST_NAMES = 64  # beside a heat map; more cannot be read
@@ -43,16 +44,22 @@ def write_figures(found: GateRun, numbers: Mapping[str, Any], out: Path) -> list
             paths += save(epochs_figure(numbers), out, "epochs")
         if found.gate.kind in READ_IMAGES:
             for seen, part in zip(found.seen, numbers["images"], strict=True):
-                paths += save(class_figure(found.pool, seen, part), out, f"{seen.name}_classes")
+                paths += save(
+                    class_figure(found.pool, seen.title, part), out, f"{seen.name}_classes"
+                )
                 paths += save(sheet(found.pool, seen), out, f"{seen.name}_images")
     return paths
 
 
-def class_figure(pool: Sequence[str], seen: Seen, part: Mapping[str, Any]) -> Figure:
+def class_figure(pool: Sequence[str], title: str, part: Mapping[str, Any]) -> Figure:
     """Mean weight of each teacher by class, as a heat map, and by group where there are groups.
 
     Teachers stand from the highest mean weight to the lowest; classes with the same first teacher
     stand together, from the highest weight to the lowest.
+
+    Args:
+        title: of the list of images.
+        part: its numbers, see `tools.learned.gate_numbers.part_numbers`.
     """
     from matplotlib.figure import Figure
 
@@ -80,7 +87,7 @@ def class_figure(pool: Sequence[str], seen: Seen, part: Mapping[str, Any]) -> Fi
     else:
         panels[-1].set_xlabel(f"{len(pool)} teachers")
     figure.colorbar(image, ax=list(panels), label="mean weight", shrink=0.6)
-    figure.suptitle(f"Weights of the gate: {_short(seen.title, 70)}", fontsize=12)
+    figure.suptitle(f"Weights of the gate: {_short(title, 70)}", fontsize=12)
     return figure
 
 
@@ -198,6 +205,4 @@ def _thumbnail(path: str) -> np.ndarray:
 
 
 def _short(text: str, longest: int = LONGEST) -> str:
-    """A text of bounded length that matplotlib does not read as a formula."""
-    text = text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
-    return text.replace("$", r"\$")
+    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -17,6 +17,7 @@ from dassl.data.transforms import build_transform
 from dassl.utils import UserError, progress
 from runs.config import dataset_label, methods
 from runs.trained import TrainedRun
+from tools.learned.gate_numbers import images_title
 from trainers.features.cache import FeatureCache
 from trainers.features.keys import tower_key
 from trainers.features.loaders import SplitFeatures
@@ -64,8 +65,7 @@ class Seen:
     @property
     def title(self) -> str:
         """What the images are, in words."""
-        which = "" if self.classes == "all" else f", {self.classes} classes"
-        return f"{self.dataset}, {self.split} images{which}"
+        return images_title(self.dataset, self.split, self.classes)
 
     @property
     def name(self) -> str:

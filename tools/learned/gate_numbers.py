@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tools.learned.gate_look import GateRun, Seen
+if TYPE_CHECKING:  # torch takes seconds to import
+    from tools.learned.gate_look import GateRun, Seen
 
 PERMUTATIONS = 200  # of the labels, for what is found by chance
 SEED = 0  # of them
@@ -28,10 +29,20 @@ def numbers(found: GateRun, epochs: list[dict[str, Any]]) -> dict[str, Any]:
         "epoch": found.epoch,
         "note": note(found),
         "teachers": found.pool,
-        "epochs": [{key: record[key] for key in EPOCH} for record in epochs if _tells(record, H)],
+        "epochs": told_epochs(epochs, H),
         "images": [part_numbers(part) for part in found.seen],
         "datasets": _between_datasets(found.seen),
     }
+
+
+def told_epochs(epochs: Sequence[dict[str, Any]], H: int) -> list[dict[str, Any]]:
+    """What the gate did, of the epochs that tell it of H teachers."""
+    return [{key: record[key] for key in EPOCH} for record in epochs if _tells(record, H)]
+
+
+def images_title(dataset: str, split: str, classes: str) -> str:
+    """What the images of a list are, in words."""
+    return f"{dataset}, {split} images" + ("" if classes == "all" else f", {classes} classes")
 
 
 def _tells(record: dict[str, Any], H: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from tools.results.table_format import Table, wrap
 
 MOST_TEACHERS = 20  # rows of a table; gate.json has all
+OLDER = "metrics.jsonl has no gate_load: the run is older"
 
 
 def report(run: Path, numbers: Mapping[str, Any], titles: list[str]) -> str:
@@ -17,15 +18,7 @@ def report(run: Path, numbers: Mapping[str, Any], titles: list[str]) -> str:
         numbers: of `tools.learned.gate_numbers.numbers`.
         titles: of the lists of images.
     """
-    H = len(numbers["teachers"])
-    head = (
-        f"{run}, epoch {numbers['epoch']}: gate {numbers['gate']}, "
-        f"K {numbers['num_teachers']} of H {H} teachers"
-    )
-    parts = [wrap(head), *([wrap(f"Note: {numbers['note']}.")] if numbers["note"] else [])]
-    if not numbers["epochs"]:
-        told = "Note: metrics.jsonl has no gate_load: the run is older, and no curves are drawn."
-        parts.append(wrap(told))
+    parts = [wrap(line) for line in head(run, numbers)]
     for title, part in zip(titles, numbers["images"], strict=True):
         parts.append(_part(title, part, numbers["teachers"]))
     if between := numbers["datasets"].get("information"):
@@ -33,7 +26,25 @@ def report(run: Path, numbers: Mapping[str, Any], titles: list[str]) -> str:
     return "\n\n".join(parts)
 
 
+def head(run: Path, numbers: Mapping[str, Any]) -> list[str]:
+    """Which gate it is, and what to know before the numbers are read."""
+    H = len(numbers["teachers"])
+    lines = [
+        f"{run}, epoch {numbers['epoch']}: gate {numbers['gate']}, "
+        f"K {numbers['num_teachers']} of H {H} teachers"
+    ]
+    lines += [f"Note: {numbers['note']}."] if numbers["note"] else []
+    lines += [] if numbers["epochs"] else [f"Note: {OLDER}, and no curves are drawn."]
+    return lines
+
+
 def _part(title: str, part: Mapping[str, Any], teachers: list[str]) -> str:
+    table = part_table(title, part, teachers).show("text")
+    return "\n\n".join([table, "\n".join(wrap(line) for line in part_words(part))])
+
+
+def part_table(title: str, part: Mapping[str, Any], teachers: list[str]) -> Table:
+    """The teachers on a list of images, from the highest mean weight to the lowest."""
     order = sorted(range(len(teachers)), key=lambda h: (-part["weight"][h], -part["load"][h], h))
     right, oracle = part["accuracy"], part["oracle"]
     rows: list[Any] = [
@@ -46,7 +57,12 @@ def _part(title: str, part: Mapping[str, Any], teachers: list[str]) -> str:
     headers = ["teacher", "weight", "picked, %", "oracle picks, %", "accuracy, %"]
     hidden = len(teachers) - len(rows)
     notes = [f"{hidden} more teachers are in gate.json"] if hidden else []
-    table = Table(f"{title} ({part['images']})", headers, rows, 1, notes).show("text")
+    return Table(f"{title} ({part['images']})", headers, rows, 1, notes)
+
+
+def part_words(part: Mapping[str, Any]) -> list[str]:
+    """What the picked teacher tells, and how often it is the oracle's."""
+    right, oracle = part["accuracy"], part["oracle"]
     said = [_told(kind, found) for kind, found in part["information"].items()]
     said.append(
         f"The first teacher is the oracle's for {100 * oracle['same_first']:.1f}% of the images "
@@ -59,7 +75,7 @@ def _part(title: str, part: Mapping[str, Any], teachers: list[str]) -> str:
         f"{_percent(oracle['student_where_same'])} where the first teacher is the oracle's, "
         f"{_percent(oracle['student_where_other'])} where not."
     )
-    return "\n\n".join([table, "\n".join(wrap(line) for line in said)])
+    return said
 
 
 def _told(kind: str, found: Mapping[str, float]) -> str:

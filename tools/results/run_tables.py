@@ -66,12 +66,12 @@ def _names(test: Test) -> list[Item]:
 
 
 def _time(tests: Iterable[Test]) -> str:
-    seconds = [_seconds(test) for test in tests]
-    return f"{sum(seconds):.0f} s" if None not in seconds else MISSING
+    found = [seconds(test) for test in tests]
+    return f"{sum(found):.0f} s" if None not in found else MISSING
 
 
-def _seconds(test: Test) -> Any:
-    """A number; None where an older file has none."""
+def seconds(test: Test) -> Any:
+    """What a test took, training included where it trained; None where an older file has none."""
     return test.found.get("seconds", {}).get("total")
 
 
@@ -82,6 +82,6 @@ def runs_csv(results: Iterable[Mapping[str, Any]]) -> str:
         row, found = test.row, test.found
         names = [test.protocol, test.source, test.dataset, row.method, row.config, row.shots]
         numbers = [found.get(key) for key in ("accuracy", "macro_f1", "correct", "total", "epoch")]
-        rest = [_seconds(test), found.get("config_hash"), test.folder]
+        rest = [seconds(test), found.get("config_hash"), test.folder]
         rows.append([*names, test.seed, test.classes, *numbers, *rest])
     return csv_text(RUN_COLUMNS, rows)

@@ -27,6 +27,7 @@ STYLE: Any = {  # keys of matplotlib.rcParams
     "axes.spines.right": False,
     "axes.titlesize": 11,
     "svg.hashsalt": "mopd",  # ids in SVG files are random without it
+    "text.parse_math": False,  # names may have dollars
 }
 FORMATS: dict[str, dict[str, Any]] = {  # no dates and versions: same results, same bytes
     "png": {"dpi": 150, "metadata": {"Software": None}},

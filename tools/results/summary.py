@@ -7,7 +7,7 @@ made with other settings becomes a note and leaves its cell empty.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -133,6 +133,12 @@ class Summary:
         names = self.averaged if dataset == AVERAGE else (dataset,)
         return all(self.expected(row) <= self.cells[row, name].seeds for name in names)
 
+    def of(self, rows: Iterable[Row]) -> "Summary":
+        """The same of some of the rows."""
+        kept = frozenset(rows)
+        tests = [test for test in self.tests if test.row in kept]
+        return replace(self, rows=tuple(r for r in self.rows if r in kept), tests=tests)
+
     def missing(self, row: Row) -> list[str]:
         """What this row lacks, dataset by dataset."""
         lacks = []
@@ -171,7 +177,7 @@ def summarise(
     return [_summary(*name, groups[name], order, complete, key) for name in sorted(groups)]
 
 
-def _layout(folder: Path) -> tuple[Path, str]:
+def layout(folder: Path) -> tuple[Path, str]:
     """Folder of the run itself and, for the test of another dataset below it, its name."""
     if not re.fullmatch(r"seed\d+", folder.name) and re.fullmatch(r"seed\d+", folder.parent.name):
         return folder.parent, folder.name
@@ -180,7 +186,7 @@ def _layout(folder: Path) -> tuple[Path, str]:
 
 def config_label(found: Mapping[str, Any]) -> str:
     """`<config>[-<tag>]` of a result; of an older one, the name of its folder."""
-    run, _ = _layout(found["run"])
+    run, _ = layout(found["run"])
     in_layout = run.name.startswith("seed") and len(run.parents) > 1
     name = run.parents[1].name if in_layout else run.name
     # the name of a folder may have bytes that are no text, which pictures cannot show
@@ -201,12 +207,12 @@ def read_tests(results: Iterable[Mapping[str, Any]]) -> list[Test]:
     results = list(results)
     homes = {}  # folder of a dataset's runs -> its name
     for found in results:
-        run, target = _layout(found["run"])
+        run, target = layout(found["run"])
         if not target and len(run.parents) > 3:
             homes[run.parents[3]] = found["dataset"]
     tests = []
     for found in results:
-        run, _ = _layout(found["run"])
+        run, _ = layout(found["run"])
         protocol, source = protocol_of(found), ""
         if protocol in TRANSFER:
             home = run.parents[3] if len(run.parents) > 3 else run
