@@ -250,13 +250,18 @@ class RunFolder:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's metrics.jsonl; empty where there is none."""
+    """The records of a run's metrics.jsonl: each has an epoch and a split, train, val or test."""
     path, records = folder / "metrics.jsonl", []
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.splitlines():
         with suppress(ValueError, RecursionError):  # torn by a kill; the engine drops it on resume
             records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict)]
+    told = [record for record in records if isinstance(record, dict)]
+    return [
+        record
+        for record in told
+        if isinstance(record.get("epoch"), int) and isinstance(record.get("split"), str)
+    ]
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -129,12 +129,8 @@ class TrainedRun:
 
     def epochs(self, last: int | None = None) -> list[dict[str, Any]]:
         """What metrics.jsonl says of the epochs of the training, up to the last that is wanted."""
-        epochs = [one for one in read_metrics(self.folder) if one.get("split") == "train"]
-        return [
-            one
-            for one in epochs
-            if isinstance(one.get("epoch"), int) and (last is None or one["epoch"] <= last)
-        ]
+        epochs = [one for one in read_metrics(self.folder) if one["split"] == "train"]
+        return [one for one in epochs if last is None or one["epoch"] <= last]
 
     def cfg(
         self, results: Mapping[str, Any] | None = None, data: Path | str | None = None

@@ -36,12 +36,14 @@ MAY_IMPORT = {
         *("tools.results", "runs", "dassl"),
         *("trainers", "trainers.backbones", "trainers.prompts", "trainers.features"),
     },
+    "tools.reporting": {"tools.results", "tools.learned", "runs", "dassl"},
     "tools.world": {
         *("tools.results", "tools.studies", "runs", "datasets", "dassl"),
         *("trainers.backbones", "trainers.prompts"),
     },
     "tools": {
         *("tools.data", "tools.results", "tools.studies", "tools.world", "tools.learned"),
+        "tools.reporting",
         *("inference", "runs", "dassl"),
         *("trainers.errors", "trainers.settings", "trainers.backbones", "trainers.prompts"),
         "trainers.features",

@@ -47,6 +47,7 @@ def loaded(*words: str, code: str = WATCH) -> tuple[set[str], str]:
         ("train --help", "--eval-only"),
         ("tools.tables {tree}", "77.5"),
         ("tools.plots --help", "usage"),
+        ("tools.report --help", "usage"),
         ("tools.predictions --help", "make"),
         ("tools.gate --help", "usage"),
         ("tools.words --help", "usage"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,10 @@ def curve_figure(found: Sequence[Curve], summary: Summary, knob: Knob, dataset: 
     """Curves over a knob, a panel for each measure; bars are the spread over seeds."""
     values = sorted({value for curve in found for value in curve.points})
     count = len(summary.measures)
-    figure, panels = _panels(count, (3.4 * count + 0.8, 3.4 + 0.12 * (len(found) > 1)))
+    width = 3.4 * count + 0.8
+    columns = _columns(found, width)
+    lines = ceil(len(found) / columns) if len(found) > 1 else 0  # of the legend
+    figure, panels = _panels(count, (width, 3.4 + 0.12 * min(lines, 1) + 0.24 * max(lines - 1, 0)))
     for panel, measure in zip(panels, summary.measures, strict=True):
         for at, curve in enumerate(found):
             _draw_curve(panel, curve, measure, values, at)
@@ -108,9 +112,15 @@ def curve_figure(found: Sequence[Curve], summary: Summary, knob: Knob, dataset: 
     if len(found) > 1:
         figure.legend(
             *panels[0].get_legend_handles_labels(),
-            loc="outside lower center", ncols=min(1 + count, len(found)), frameon=False,
+            loc="outside lower center", ncols=columns, frameon=False,
         )  # fmt: skip
     return figure
+
+
+def _columns(found: Sequence[Curve], width: float) -> int:
+    """How many names of curves stand side by side below a figure, whose width is in inches."""
+    longest = 0.6 + 0.09 * max(len(curve.label) for curve in found)
+    return max(1, min(len(found), int(width / longest)))
 
 
 def _draw_curve(panel: Axes, curve: Curve, measure: str, values: Sequence[float], at: int) -> None:

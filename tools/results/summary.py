@@ -262,7 +262,7 @@ def _place(row: Row) -> tuple[object, ...]:
     """Order of rows; numbers in labels count as numbers (k6 before k12)."""
     parts = re.split(r"(\d+)", row.config)
     label = [int(part) if part.isdecimal() else part for part in parts]
-    return row.learns, row.method, label, row.shots
+    return row.learns, row.method, label, row.config, row.shots  # b0.5 and b0.0005 are two
 
 
 def _cell(tests: list[Test], measures: tuple[str, ...], key: str) -> Cell:

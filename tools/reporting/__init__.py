@@ -1,0 +1,1 @@
+"""One HTML page of results: what is collected, drawn and told, and its templates."""
