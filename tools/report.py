@@ -17,6 +17,8 @@ from runs import command
 from runs.config import REPOSITORY
 from runs.results import write_atomically
 
+OTHER = "another file for --out"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this tool."""
@@ -42,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
     out: Path = args.out or command.beside(args.folders[0], "report.html")
+    if out.is_dir() or out.parent.is_file():  # told before all is drawn
+        write_atomically(out, "", other=OTHER)
     from tools.reporting.page import Asked, page  # --help needs none of it
 
     text = page(Asked(args.folders, args.data, args.baseline))
-    write_atomically(out, text, other="another file for --out")
+    write_atomically(out, text, other=OTHER)
     print(f"{out} ({len(text.encode()) / 1e6:.1f} MB)")
 
 

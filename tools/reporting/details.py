@@ -70,7 +70,8 @@ class Details:
 
     def _test(self, test: Test, opened: bool) -> Folded:
         folder = test.folder / test.classes
-        split = (test.found.get("settings") or {}).get("TEST.SPLIT", "test")
+        settings = test.found.get("settings") or {}
+        split = settings.get("TEST.SPLIT", "test")
         which = "" if test.classes == "all" else f", {test.classes} classes"
         title = f"{test.dataset}{which}: classes, confusions, calibration"
         told = f"accuracy {test.accuracy:.2f}, {split} images"
@@ -81,8 +82,9 @@ class Details:
             make = command("tools.predictions", "make", folder, *self.flags)
             blocks: list[Block] = [Lack(f"Not told: {why}.", make)]
         else:
-            place = test.found.get("settings", {}).get("DATASET.PATH") or self.data
-            blocks = [*_tables(folder, found), *self._examples(found, Path(place))]
+            own = settings.get("DATASET.PATH")
+            place = Path(own) if isinstance(own, str) and own else self.data
+            blocks = [*_tables(folder, found), *self._examples(found, place)]
         return Folded(title, blocks, told, level=4, open=opened, columns=True)
 
     def _examples(self, found: Predictions, place: Path) -> list[Block]:
@@ -171,4 +173,4 @@ def _figures(summary: Summary, run: ShownRun) -> str:
         f"{measure_name(measure)} {Percent(figure.mean, figure.spread).show('markdown')}"
         for measure, figure in cell.figures.items()
     ]
-    return ", ".join([f"{AVERAGE} of the targets:" * wide, *shown]).removeprefix(", ")
+    return f"{AVERAGE} of the targets: " * wide + ", ".join(shown)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 
 SIDE = 96  # of a small image, in pixels, at most
 QUALITY = 82  # of JPEG
-DRAWS = 3  # until the places of a constrained layout stay where they are
+DRAWS = 2  # until the places of a constrained layout stay where they are
 _POINT = 4 / 3  # CSS pixels
 _LEFT_OUT = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", re.DOTALL)
 _PLACES = re.compile(r' (?:d|x|y)="[^"]*"')
