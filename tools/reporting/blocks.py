@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from markupsafe import Markup
-
 from tools.results.table_format import Item, Percent, Table
 
 
@@ -70,7 +68,7 @@ class Picture:
         width: in CSS pixels.
     """
 
-    svg: Markup
+    svg: str
     caption: str
     width: int
     kind = "picture"

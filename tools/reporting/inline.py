@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import re
 import warnings
@@ -12,7 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
 from PIL import Image
 
 from dassl.utils import read_image
@@ -61,7 +61,7 @@ def picture(figure: Figure, caption: str, alt: str = "") -> Picture:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", **style.FORMATS["svg"])
     width = round(figure.get_figwidth() * 72 * _POINT)
-    return Picture(Markup(svg(buffer.getvalue(), alt or caption)), caption, width)
+    return Picture(svg(buffer.getvalue(), alt or caption), caption, width)
 
 
 def svg(text: str, alt: str) -> str:
@@ -81,7 +81,7 @@ def svg(text: str, alt: str) -> str:
     text = _TAG.sub(tidy, text)  # never the texts of a figure, which are names of any kind
     text = re.sub(r">\s+<", "><", text).replace("<g/>", "").strip()
     size = re.search(r'viewBox="[^"]*"', text)
-    start = f'<svg role="img" aria-label="{Markup.escape(alt)}" {size[0] if size else ""}>'
+    start = f'<svg role="img" aria-label="{html.escape(alt)}" {size[0] if size else ""}>'
     return start + text[text.index(">") + 1 :]
 
 

@@ -87,16 +87,21 @@ def _counts(summaries: Sequence[Summary]) -> Block:
         runs = len({layout(test.folder)[0] for test in one.tests})
         seeds = len({test.seed for test in one.tests})
         told.append(
-            f"{head(one)}: {len(one.tests)} tests of {runs} runs, {len(one.rows)} rows, "
-            f"{seeds} seeds, on {', '.join(one.datasets)}"
+            f"{head(one)}: {_number(len(one.tests), 'test')} of {_number(runs, 'run')}, "
+            f"{_number(len(one.rows), 'row')}, {_number(seeds, 'seed')}, on "
+            f"{', '.join(one.datasets)}"
         )
     return Words("; ".join(told) + ".")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _sections(summary: Summary, metrics: Any, asked: Asked) -> list[Section]:
     """The sections of one protocol."""
     name = head(summary)
-    anchor = "-".join(name.split()).lower()
+    anchor = "-".join(name.split())
     baseline = asked.baseline or _baseline(summary)
     found = [
         ("accuracy", tables_blocks(summary)),
@@ -146,9 +151,8 @@ def _fitted(
         text = blocks.module.block(folded)
         size = len(text.encode(errors="replace"))
         if size > room:
-            why = Lack(
-                "Left out, so that the file stays small.", command("tools.report", run.folder)
-            )
+            alone = command("tools.report", run.folder, *Details(asked.data).flags)
+            why = Lack("Left out, so that the file stays small.", alone)
             text = blocks.module.block(Folded(folded.title, [why], folded.told))
             size = len(text.encode(errors="replace"))
         room -= size

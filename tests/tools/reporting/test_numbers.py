@@ -159,7 +159,7 @@ def test_the_gate_of_a_training_is_drawn_without_a_look_at_it(tmp_path, page):
     found = page(tmp_path / "tree")
     picked = "'teacher 1' 100%, 'teacher 2' 75%, 'teacher 3' 25%."
     assert f"Picked most in the last epoch, as a share of the images: {picked}" in found.text
-    assert f"This makes it: python -m tools.gate --run {run}" in found.text
+    assert f"Command: python -m tools.gate --run {run}" in found.text
     keep_metrics(run)
     assert "No curves of the gate: metrics.jsonl has no gate_load" in page(tmp_path / "tree").text
     (run.parent / "seed1-gate").mkdir()
@@ -173,7 +173,7 @@ def test_damaged_and_missing_material_is_told_and_the_rest_is_shown(tmp_path, pa
     (path.parent.parent / "metrics.jsonl").write_text('{"epoch": 1, "spl')
     found = page(tmp_path / "tree")
     assert f"Not told: {path.parent}/predictions.npz is damaged" in found.text
-    assert f"This makes it: python -m tools.predictions make {path.parent}" in found.text
+    assert f"Command: python -m tools.predictions make {path.parent}" in found.text
     run = path.parent.parent
     assert f"No training curves: {run}/metrics.jsonl tells no epochs." in found.text
     keep_predictions(path, tmp_path / "data", ["cat", "dog"])
@@ -238,5 +238,5 @@ def test_a_large_study_is_folded_and_bounded(large, tmp_path, capsys, monkeypatc
     assert len(small.table("base2new, Shapes")) == 16
     left = small.text.count("Left out, so that the file stays small.")
     assert 0 < left < 16 and small.text.count("Seed 1, one of 10:") == 16 - left
-    assert f"python -m tools.report {large}/base2new/shapes/MoPD/embedded-v" in small.text
-    assert f"seed1 --data {data}" in small.text
+    run = large / "base2new/shapes/MoPD/embedded-v15/shots_16/seed1"
+    assert f"Command: python -m tools.report {run} --data {data}" in small.text
