@@ -10,9 +10,9 @@ import numpy as np
 
 from dassl.utils import UserError
 from runs.config import REPOSITORY
+from runs.folder import read_metrics
 from runs.metrics import mistakes
 from runs.predictions import Predictions, read_predictions
-from runs.folder import read_metrics
 from tools.reporting.blocks import (
     Block,
     Folded,
