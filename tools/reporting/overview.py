@@ -21,7 +21,7 @@ from tools.results.table_format import Table
 from tools.results.trade import trade_words
 from tools.results.trade_figure import trade_figure
 
-MOST_OPEN = 2  # tables or pictures of datasets before the others are folded
+MOST_OPEN = 2  # tables before the others are folded
 MOST_POINTS = 12  # rows of one picture; of more, variants are left out
 MOST_PICTURES = 48  # of one protocol
 MOST_NOTES = 3  # on single rows; more are folded
@@ -118,17 +118,22 @@ Drawn = tuple[str, Callable[[], list[Block]]]
 
 
 def _drawn(summary: Summary, few: Summary, names: Sequence[str], baseline: str) -> Iterator[Drawn]:
-    """Pictures by dataset, each drawn when it is asked for."""
+    """Pictures of the first name, gains, those of other names; each is drawn when asked for."""
+    yield from _drawn_of(summary, few, names[:1])
+    for row in few.rows:
+        base = baseline_of(summary, row, baseline)
+        if base and len(summary.datasets) > 1:
+            yield names[0], partial(_gains, summary, row, base)
+    yield from _drawn_of(summary, few, names[1:])
+
+
+def _drawn_of(summary: Summary, few: Summary, names: Sequence[str]) -> Iterator[Drawn]:
     for name in names:
         if trade_words(few, name):
             yield name, partial(_trade, summary, few, name)
         for knob in KNOBS:
             if found := curves(summary, knob, name):
                 yield name, partial(_curves, found, summary, knob, name)
-    for row in few.rows:
-        base = baseline_of(summary, row, baseline)
-        if base and len(summary.datasets) > 1:
-            yield names[0], partial(_gains, summary, row, base)
 
 
 def _curves(found: Sequence[Curve], summary: Summary, knob: Knob, name: str) -> list[Block]:

@@ -50,7 +50,9 @@ def _compared(
         first = next(iter(by_row.values()))
         pairs: list[Sequence[Item]] = [[key, first[key]] for key in shared]
         table = Table(f"The same in {which}", ["setting", "value"], pairs, labels=1)
-        blocks.append(Folded(f"{len(shared)} settings, the same in {which}", [Grid(table)]))
+        blocks.append(
+            Folded(f"Settings that are the same in {which}: {len(shared)}", [Grid(table)])
+        )
     return blocks
 
 
