@@ -238,7 +238,7 @@ def test_a_checkpoint_of_another_pool_size_is_refused(job, refused, trained, tmp
 def test_other_settings_in_the_folder_of_a_run_are_refused_by_name(job, refused, trained):
     before = (trained / "config.yaml").read_bytes()
     message = refused(job("MoPD", "TRAINER.MOPD.BETA", "0.7", "OPTIM.LR", "0.01"))
-    assert "TRAINER.MOPD.BETA is 0.1 there, 0.7 here" in message
+    assert "TRAINER.MOPD.BETA is 0.0005 there, 0.7 here" in message
     assert "OPTIM.LR is 0.02 there, 0.01 here" in message
     assert (trained / "config.yaml").read_bytes() == before
 

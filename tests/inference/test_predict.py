@@ -247,7 +247,10 @@ def test_contexts_of_single_classes_are_refused_for_other_classes(runs, some, ca
         (["--out", "{tmp}/p.xlsx"], "expected a file that ends in .csv, .json, .jsonl"),
         (["--run", "{tmp}/none"], "there is no folder {tmp}/none"),
         (["--run", "{tmp}"], "{tmp} is no folder of a run, nor of an exported prompt"),
-        (["--backbone", "{tmp}/none.pt"], 'MODEL.BACKBONE.NAME is "{tmp}/none.pt", which is'),
+        (
+            ["--backbone", "{tmp}/none.pt"],
+            'MODEL.BACKBONE.NAME is "{tmp}/none.pt". It is neither a file nor',
+        ),
     ],
 )
 def test_bad_words_are_refused_before_anything_is_computed(

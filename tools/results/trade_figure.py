@@ -100,6 +100,7 @@ def _draw_lines_of_h(panel: Axes) -> None:
             base[at], new[at], f"H {h:g}", color="#707070", fontsize=9, ha="center", va="center"
         )
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+        label.set_in_layout(False)
 
 
 def _draw_point(
@@ -122,6 +123,7 @@ def _draw_point(
         arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 0},
     )  # fmt: skip
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+    text.set_in_layout(False)  # the square stays where places for names are looked for
     return text
 
 
