@@ -99,7 +99,7 @@ def _head(about: dict[str, Any]) -> str:
             "dataset": {
                 "name": f"{one['dataset']} ({subset} classes)",
                 "type": one["dataset"],
-                "split": "test",
+                "split": about["settings"].get("TEST.SPLIT", "test"),
             },
             "metrics": [{"type": "accuracy", "value": round(one["accuracy"], 2)}],
         }
@@ -141,7 +141,9 @@ def _results(about: dict[str, Any]) -> str:
     ]
     if not rows:
         return "This checkpoint was not tested."
-    head = "| dataset | classes | accuracy in percent | test images |\n|---|---|---|---|\n"
+    validation = about["settings"].get("TEST.SPLIT") == "val"
+    images = "validation images" if validation else "test images"
+    head = f"| dataset | classes | accuracy in percent | {images} |\n|---|---|---|---|\n"
     own = "\n\nThe classes above were given at the export; these figures are those of the run's."
     return head + "\n".join(rows) + (own if about["classes_given"] else "")
 

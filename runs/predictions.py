@@ -168,6 +168,9 @@ def _check_shapes(found: Predictions) -> None:
     wrong = [name for name, array in outputs.items() if array.shape != shapes[name]]
     if wrong or not N or not shapes["top"][1]:
         raise ValueError(f"{', '.join(wrong) or 'path'} of a wrong size")
+    kinds = {name: "i" if name in ("label", "top") else "f" for name in outputs}
+    if any(array.dtype.kind != kinds[name] for name, array in outputs.items()):
+        raise ValueError("a member of a wrong type")
     for name in ("label", "top"):
         if outputs[name].min() < 0 or outputs[name].max() >= C:
             raise ValueError(f"{name} is no class")

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 
 from runs import command
+from runs.folder import checkpoint_digest
 from runs.results import write_atomically
 from runs.trained import TrainedRun, add_flags
 
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     found = look_at_gate(run, args.data, args.load_epoch)
     told = numbers(found, run.epochs(found.epoch))
-    text = json.dumps({"run": str(args.run), **told}, indent=1) + "\n"
+    checkpoint = checkpoint_digest(str(args.run), found.epoch)
+    text = json.dumps({"run": str(args.run), "checkpoint": checkpoint, **told}, indent=1) + "\n"
     write_atomically(out / "gate.json", text, other="another --out")
     print(report(args.run, told, [seen.title for seen in found.seen]), end="\n\n", flush=True)
     print(out / "gate.json", *write_figures(found, told, out), sep="\n")

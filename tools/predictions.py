@@ -6,7 +6,8 @@
 
 `make` tests each model below the folders again, from its checkpoint and the cached features, and
 writes predictions.npz beside each results.json, and openworld.json into each run of base2new. What
-is there already, and of the same results, stays. docs/tables.md explains the figures.
+is there already, and of the same results, stays. docs/predictions.md explains the
+tables, docs/tables.md the figures.
 """
 
 import argparse

@@ -185,6 +185,9 @@ def test_a_card_of_openais_weights_names_them_as_each_package_does(exports):
     text = card(about)
     assert "base_model: openai/clip-vit-base-patch16" in text
     assert 'clip.load("ViT-B/16", device' in text and 'load_openai_model("ViT-B-16",' in text
+    assert "accuracy in percent | test images |" in text and "split: test" in text
+    val = card({**about, "settings": {**about["settings"], "TEST.SPLIT": "val"}})
+    assert "accuracy in percent | validation images |" in val and "split: val" in val
     about |= {"results": {}, "classes_given": True}
     assert "This checkpoint was not tested." in card(about) and "model-index" not in card(about)
 

@@ -153,6 +153,13 @@ def test_a_damaged_file_is_told_and_made_anew(run, make):
         path.write_bytes(content)
         with pytest.raises(UserError, match="predictions.npz is damaged"):
             read_predictions(run / "new", results(run / "new"))
+    path.write_bytes(whole)
+    with np.load(path) as file:
+        members = {name: file[name] for name in file.files}
+    for name in ("label", "top", "confidence", "nll", "logits"):
+        np.savez(path, **{**members, name: members[name].astype(str)})
+        with pytest.raises(UserError, match="predictions.npz is damaged .*a member of a wrong"):
+            read_predictions(run / "new", results(run / "new"))
     assert make(run / "new") == [str(path)]
 
 

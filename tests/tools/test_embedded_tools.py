@@ -207,6 +207,5 @@ def test_the_documented_figures_are_those_of_the_tool(found):
     ours = [float(x) for x in re.findall(r"\d+\.\d", measuring.report(found))]
     documented = [float(x) for x in re.findall(r"\d+\.\d", shown[1])]
     assert len(ours) == len(documented) > 40
-    assert (
-        max(abs(a - b) for a, b in zip(ours, documented, strict=True)) <= 2.0
-    )  # one image of a cell is 0.6
+    # machines round differently, and one image of a cell is 0.6
+    assert max(abs(a - b) for a, b in zip(ours, documented, strict=True)) <= 1.3

@@ -19,8 +19,7 @@ from runs.config import dataset_label, methods
 from runs.trained import TrainedRun
 from tools.learned.gate_numbers import images_title
 from trainers.features.cache import FeatureCache
-from trainers.features.keys import tower_key
-from trainers.features.loaders import SplitFeatures
+from trainers.features.loaders import split_features
 from trainers.mopd import MoPD
 from trainers.prompts.gates import Gate, spread_out
 
@@ -152,17 +151,14 @@ def _look(trainer: Any, gate: Gate, split: str, items: Sequence[Any]) -> Seen:
 
 def _loader(trainer: Any, items: Sequence[Any]) -> Any:
     """The images of a list as they are tested, in their order; features from the cache."""
-    cfg, cache = trainer.cfg, FeatureCache.of(trainer.cfg)
+    cfg = trainer.cfg
     transform, size = build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
     loader = build_data_loader(
         cfg, data_source=items, batch_size=size, tfm=transform, is_train=False
     )
-    if cache is None or not cfg.CACHE.FEATURES:
+    if FeatureCache.of(cfg) is None or not cfg.CACHE.FEATURES:
         return loader
-    about = f"{cfg.MODEL.BACKBONE.NAME}: {cfg.DATASET.NAME}, without augmentation"
-    key = {"kind": "images", **tower_key(trainer)}
-    encode = lambda images: trainer.clip.encode_image(images.to(trainer.device))  # noqa: E731
-    return SplitFeatures(loader, encode, cache, key, about)
+    return split_features(trainer, loader, cfg, "without augmentation")
 
 
 def _groups(dataset: Any, items: Sequence[Any]) -> tuple[str, list[str]]:

@@ -50,6 +50,7 @@ def words_of(run: TrainedRun, top: int, data: Path | None = None, epoch: int | N
             f"{path} has context vectors of width {ctx.shape[-1]}, but the tokens of "
             f"{run.settings['MODEL.BACKBONE.NAME']} have {vocabulary.shape[1]}"
         )
+    ctx = ctx.cpu()  # a checkpoint of a GPU is read to where it was
     names = [""] if ctx.dim() == 2 else _class_names(run, len(ctx), data)
     contexts = zip(names, ctx.reshape(len(names), -1, ctx.shape[-1]), strict=True)
     tables = [_table(name, *nearest(one, vocabulary, top)) for name, one in contexts]

@@ -33,6 +33,8 @@ def gate_blocks(
         return [*_from_training(run, records), Lack("More of the gate is not told here.", look)]
     try:
         numbers = json.loads(run.gate.read_text(encoding="utf-8"))
+        if numbers["checkpoint"] not in {test.found["checkpoint"] for test in run.tests}:
+            return [Lack(f"{run.gate} is of another checkpoint.", look)]
         return _from_numbers(run, numbers, images)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return [Lack(f"{run.gate} is damaged.", look)]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dassl.utils import UserError
+from dassl.utils import UserError, atomic_open
 from runs.results import writing
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and not every call needs it
@@ -61,7 +61,7 @@ def save(figure: Figure, out: Path, name: str) -> list[Path]:
     paths = []
     for suffix, options in FORMATS.items():
         path = out / f"{stem}.{suffix}"
-        with writing(path, "another --out"):
-            figure.savefig(path, **options)
+        with writing(path, "another --out"), atomic_open(path, "wb") as file:
+            figure.savefig(file, format=suffix, **options)
         paths.append(path)
     return paths

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dassl.utils import atomic_open
 from datasets.shapes import CLASSES, SPLITS, split_scenes
 from datasets.world.render import SIZE, STYLES, render
 from runs.results import writing
@@ -39,5 +40,5 @@ def write_sheet(path: Path) -> None:
                     sheet.paste(image, (x, HEAD + row * CELL))
     for row, style in enumerate(STYLES):
         draw.text((6, HEAD + row * CELL + 24), style, "black", font_size=13)
-    with writing(path, other="another file for --picture"):
-        sheet.save(path, format="png")
+    with writing(path, other="another file for --picture"), atomic_open(path, "wb") as file:
+        sheet.save(file, format="png")

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -37,12 +38,29 @@ addEventListener("load", () => {{
 
 
 @pytest.fixture(scope="session")
-def browser() -> str:
+def browser(tmp_path_factory) -> str:
     """Path of a browser."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    home = tmp_path_factory.mktemp("browser")
+    done = run_browser(found, home, "about:blank")
+    if done.returncode:
+        pytest.skip(f"{found} does not start here: {done.stderr[-200:]}")
     return found
+
+
+def run_browser(
+    browser: str, home: Path, address: str, *flags: str
+) -> subprocess.CompletedProcess[str]:
+    """What a browser without a window says of a page."""
+    return subprocess.run(
+        [
+            *(browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *(f"--user-data-dir={home / 'profile'}", "--enable-logging=stderr", *flags, address),
+        ],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "HOME": str(home)},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -52,18 +70,12 @@ def look(browser, real_text, tmp_path):
     def call(width: int, scheme: int) -> dict:
         path = tmp_path / "harness.html"
         path.write_text(HARNESS.format(width=width, text=html.escape(real_text)))
-        done = subprocess.run(
-            [
-                *(browser, "--headless=new", "--no-sandbox", "--disable-gpu"),
-                *(f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"),
-                *("--virtual-time-budget=20000", "--window-size=1400,1000"),
-                f"--blink-settings=preferredColorScheme={scheme}",
-                *("--dump-dom", path.as_uri()),
-            ],
-            capture_output=True, text=True, timeout=300, env={**os.environ, "HOME": str(tmp_path)},
-        )  # fmt: skip
-        if done.returncode and not done.stdout:
-            pytest.skip(f"{browser} does not start here: {done.stderr[-200:]}")
+        done = run_browser(
+            *(browser, tmp_path, path.as_uri()),
+            *("--virtual-time-budget=20000", "--window-size=1400,1000"),
+            f"--blink-settings=preferredColorScheme={scheme}",
+        )
+        assert done.returncode == 0, done.stderr[-500:]
         assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
         body = re.search(r"<body>(\{.*?\})\s*</body>", done.stdout, re.DOTALL)
         assert body, (done.stdout[-500:], done.stderr[-500:])

@@ -165,6 +165,9 @@ def test_the_gate_of_a_training_is_drawn_without_a_look_at_it(tmp_path, page):
     (run.parent / "seed1-gate").mkdir()
     (run.parent / "seed1-gate/gate.json").write_text('{"teachers": 3}')
     assert f"{run.parent}/seed1-gate/gate.json is damaged." in page(tmp_path / "tree").text
+    (run.parent / "seed1-gate/gate.json").write_text('{"checkpoint": "0123456789ab"}')
+    told = f"{run.parent}/seed1-gate/gate.json is of another checkpoint."
+    assert told in page(tmp_path / "tree").text
 
 
 def test_damaged_and_missing_material_is_told_and_the_rest_is_shown(tmp_path, page):
