@@ -99,7 +99,7 @@ def _head(about: dict[str, Any]) -> str:
             "dataset": {
                 "name": f"{one['dataset']} ({subset} classes)",
                 "type": one["dataset"],
-                "split": about["settings"].get("TEST.SPLIT", "test"),
+                "split": _split(about),
             },
             "metrics": [{"type": "accuracy", "value": round(one["accuracy"], 2)}],
         }
@@ -133,6 +133,11 @@ def _what(about: dict[str, Any]) -> str:
     return f"# {_title(about)}\n\n{what}\n\n{len(classes)} classes: {shown}."
 
 
+def _split(about: dict[str, Any]) -> str:
+    """The images that it was tested on, test or val."""
+    return about["settings"].get("TEST.SPLIT", "test")
+
+
 def _results(about: dict[str, Any]) -> str:
     """What the run has measured; nothing where it was not tested."""
     rows = [
@@ -141,8 +146,7 @@ def _results(about: dict[str, Any]) -> str:
     ]
     if not rows:
         return "This checkpoint was not tested."
-    validation = about["settings"].get("TEST.SPLIT") == "val"
-    images = "validation images" if validation else "test images"
+    images = "validation images" if _split(about) == "val" else "test images"
     head = f"| dataset | classes | accuracy in percent | {images} |\n|---|---|---|---|\n"
     own = "\n\nThe classes above were given at the export; these figures are those of the run's."
     return head + "\n".join(rows) + (own if about["classes_given"] else "")

@@ -147,7 +147,7 @@ def _run(folder: Path, subset: str, epoch: int | None) -> Source:
         settings=run.settings,
         subset=subset,
         classes=run.results.get(subset, {}).get("classnames"),
-        epoch=(run.epoch if epoch is None else epoch) if run.learns else 0,
+        epoch=run.wanted(epoch) if run.learns else 0,
         results={},
     )
     kept = _of_this_checkpoint(source, run.results, asked=epoch is not None)

@@ -117,6 +117,10 @@ class TrainedRun:
         tested = next(iter(self.results.values()), None)
         return tested["epoch"] if tested else self.settings.get("OPTIM.MAX_EPOCH")
 
+    def wanted(self, epoch: int | None) -> int | None:
+        """The epoch that is asked for, or else the tested one; None: the best."""
+        return self.epoch if epoch is None else epoch
+
     @property
     def model(self) -> Path | None:
         """The folder of the training, which has the checkpoints; None where none are found."""
@@ -175,8 +179,8 @@ class TrainedRun:
         cfg = self.cfg(results, data)
         folder = RunFolder(cfg, results is not None, "give the folder of its data with --data")
         check_files(self.folder, self.settings, folder.settings)
-        if self.learns and epoch is None:
-            epoch = self._tested(results) if results else self.epoch
+        if self.learns:
+            epoch = self._tested(results) if results and epoch is None else self.wanted(epoch)
         with redirect_stdout(io.StringIO()):  # the run has said it all
             set_random_seed(cfg.SEED)
             trainer = build_trainer(cfg)

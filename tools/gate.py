@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     found = look_at_gate(run, args.data, args.load_epoch)
     told = numbers(found, run.epochs(found.epoch))
-    checkpoint = checkpoint_digest(str(args.run), found.epoch)
+    checkpoint = checkpoint_digest(str(args.run), run.wanted(args.load_epoch))
     text = json.dumps({"run": str(args.run), "checkpoint": checkpoint, **told}, indent=1) + "\n"
     write_atomically(out / "gate.json", text, other="another --out")
     print(report(args.run, told, [seen.title for seen in found.seen]), end="\n\n", flush=True)

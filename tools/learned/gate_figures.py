@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from dassl.utils import read_image
 from tools.learned.gate_numbers import attracted, entropy
-from tools.results.style import COLOURS, GREY, HEAT, LINES, drawing, save
+from tools.results.style import COLOURS, GREY, HEAT, LINES, drawing, save, short
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, torch longer
     from matplotlib.axes import Axes
@@ -205,4 +205,4 @@ def _thumbnail(path: str) -> np.ndarray:
 
 
 def _short(text: str, longest: int = LONGEST) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return short(text, longest)

@@ -18,7 +18,6 @@ from dassl.utils import UserError, progress
 from runs.config import dataset_label, methods
 from runs.trained import TrainedRun
 from tools.learned.gate_numbers import images_title
-from trainers.features.cache import FeatureCache
 from trainers.features.loaders import split_features
 from trainers.mopd import MoPD
 from trainers.prompts.gates import Gate, spread_out
@@ -156,7 +155,7 @@ def _loader(trainer: Any, items: Sequence[Any]) -> Any:
     loader = build_data_loader(
         cfg, data_source=items, batch_size=size, tfm=transform, is_train=False
     )
-    if FeatureCache.of(cfg) is None or not cfg.CACHE.FEATURES:
+    if not cfg.CACHE.FEATURES:
         return loader
     return split_features(trainer, loader, cfg, "without augmentation")
 

@@ -38,7 +38,7 @@ def words_of(run: TrainedRun, top: int, data: Path | None = None, epoch: int | N
     Raises:
         UserError, MethodError: no context, no such checkpoint, or another backbone than then.
     """
-    path = find_checkpoint(str(run.folder), run.epoch if epoch is None else epoch)
+    path = find_checkpoint(str(run.folder), run.wanted(epoch))
     checkpoint = load_checkpoint(str(path))
     content = checkpoint.get("state_dict")
     state: dict[str, Any] = content if isinstance(content, dict) else {}

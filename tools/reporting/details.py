@@ -71,10 +71,9 @@ class Details:
     def _test(self, test: Test, opened: bool) -> Folded:
         folder = test.folder / test.classes
         settings = test.found.get("settings") or {}
-        split = settings.get("TEST.SPLIT", "test")
         which = "" if test.classes == "all" else f", {test.classes} classes"
         title = f"{test.dataset}{which}: classes, confusions, calibration"
-        told = f"accuracy {test.accuracy:.2f}, {split} images"
+        told = f"accuracy {test.accuracy:.2f}, {test.split} images"
         try:
             found = read_predictions(folder, test.found)
         except UserError as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from runs.metrics import Bin, Outputs, calibration, confusion
 from runs.predictions import Predictions
-from tools.results.style import COLOURS, GREY, HEAT, LINES
+from tools.results.style import COLOURS, GREY, HEAT, LINES, short
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def confusion_figure(found: Predictions) -> Figure:
     counts = confusion(found.outputs, C)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     named = C <= MOST_NAMES
-    names = [_short(name) for name in found.classnames] if named else []
+    names = [short(name, LONGEST) for name in found.classnames] if named else []
     room = 0.062 * max(map(len, names), default=0) + 0.55  # inches for the names
     side = min(max(0.17 * C, 2.2), 6.0)
     wide, high = room + side + 1.0, room + side + 0.35
@@ -138,7 +138,3 @@ def _bars(
         [100 * one.low for one in bins], heights, [100 * (one.high - one.low) for one in bins],
         align="edge", color=colour, alpha=0.75, edgecolor="white", linewidth=0.8, label=name,
     )  # fmt: skip
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"

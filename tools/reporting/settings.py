@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from tools.reporting.blocks import Block, Folded, Grid, Words
+from tools.results.agreement import PER_TEST
 from tools.results.run_tables import seconds
 from tools.results.summary import Row, Summary, Test, layout
 from tools.results.table_format import Item, Table
 
-PER_TEST = ("SEED", "DATASET.SUBSAMPLE_CLASSES")
 MOST_VALUES = 3  # of one key in one row
 _NAMES = ("method", "config", "shots")
 

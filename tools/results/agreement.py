@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tools.results.summary import Test
 
-_PER_TEST = ("SEED", "DATASET.SUBSAMPLE_CLASSES")
+PER_TEST = ("SEED", "DATASET.SUBSAMPLE_CLASSES")
 
 
 def disagreements(tests: list[Test]) -> list[str]:
@@ -71,9 +71,8 @@ def other_images(tests: Iterable[Test]) -> list[list[Test]]:
     """
     splits, by_seed = defaultdict(list), defaultdict(list)
     for test in tests:
-        val = (test.found.get("settings") or {}).get("TEST.SPLIT") == "val"
-        splits[val].append(test)
-        by_seed[val and test.seed].append(test)
+        splits[test.split].append(test)
+        by_seed[test.seed if test.split == "val" else None].append(test)
     if len(splits) > 1:
         return list(splits.values())
     return next(filter(None, map(_by_digest, by_seed.values())), [])
@@ -98,7 +97,7 @@ def _by_digest(tests: list[Test]) -> list[list[Test]]:
 def _difference(tests: list[Test]) -> str:
     """Keys in which the settings of tests differ, with all values."""
     settings = [test.found.get("settings") or {} for test in tests]
-    keys = sorted({key for found in settings for key in found} - set(_PER_TEST))
+    keys = sorted({key for found in settings for key in found} - set(PER_TEST))
     differ = [
         f"{key} {' / '.join(str(found.get(key)) for found in settings)}"
         for key in keys

@@ -35,6 +35,11 @@ FORMATS: dict[str, dict[str, Any]] = {  # no dates and versions: same results, s
 }
 
 
+def short(text: str, longest: int) -> str:
+    """A name with so many characters at most."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Figures that are made inside look as all do.

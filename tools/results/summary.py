@@ -59,6 +59,12 @@ class Test:
         """Top-1 accuracy in percent."""
         return self.found[ACCURACY]
 
+    @property
+    def split(self) -> str:
+        """The images of the test: "test" or "val"."""
+        settings = self.found.get("settings") or {}
+        return "val" if settings.get("TEST.SPLIT") == "val" else "test"
+
 
 @dataclass(frozen=True)
 class Figure:

@@ -11,6 +11,7 @@ import pytest
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from datasets.shapes import BASE_STYLES, NEW_STYLES
 from datasets.world.render import STYLES
+from runs.folder import checkpoint_digest
 from tests.tools.results import calls
 from tools.gate import main
 from tools.learned import gate_figures
@@ -47,6 +48,14 @@ def look(data_root, tmp_path):
 
 def accuracy(run: Path, classes: str) -> float:
     return json.loads((run / classes / "results.json").read_text())["accuracy"]
+
+
+@pytest.mark.parametrize("pairs", [(), ("TEST.FINAL_MODEL", "best_val")], ids=["last", "best"])
+def test_the_checkpoint_is_named_as_by_its_results(trained, look, drawn, pairs):
+    run = trained("base2new", "MoPD", *pairs)
+    told = json.loads((run / "base/results.json").read_text())
+    assert look(run)["checkpoint"] == told["checkpoint"]
+    assert look(run, "--load-epoch", "1")["checkpoint"] == checkpoint_digest(str(run), 1)
 
 
 def test_the_numbers_fit_the_run_and_each_other(trained, look, drawn, capsys):
