@@ -49,11 +49,10 @@ def text_flops(tower: Any, shared: int, own: int, prompts: int, sets: int, learn
     each = own / prompts
     # keys that a token sees, itself included, on average
     seen = shared * (shared + 1) / 2 + own * (shared + (each + 1) / 2)
-    linear = 2 * tokens * 12 * width**2 * (layers - 1)
-    # the last block: keys and values of all tokens, the rest for the end tokens
-    linear += 2 * tokens * 2 * width**2 + 2 * prompts * 10 * width**2
+    # the MLP of the last block, two thirds of a block, for the end tokens only
+    linear = 2 * width**2 * (tokens * (12 * layers - 8) + prompts * 8)
     linear += 2 * prompts * tower.text_projection.numel()
-    attention = 4 * width * (seen * (layers - 1) + prompts * (shared + each))
+    attention = 4 * width * seen * layers
     return round(sets * (linear * (1 + learns) + attention * (1 + 2 * learns)))
 
 

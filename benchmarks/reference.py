@@ -12,8 +12,8 @@ from clip.simple_tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from trainers.backbones.clip_model import FrozenCLIP
+from trainers.backbones.packing import Layout
 from trainers.backbones.precision import Precision
-from trainers.backbones.text_tower import Layout
 from trainers.backbones.tokens import fill
 
 # sizes for `plain_clip`: a whole CLIP, a text tower of ViT-B/16 alone, and one for trials
@@ -123,19 +123,19 @@ class PlainCLIP(FrozenCLIP):
     def padded(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Packed prompts, P shared tokens (P, W) and the rest (T, W), as (C, 77, W) and ends (C,).
 
-        Classes are in their own order; the padding is token 0, as OpenAI's tokenizer pads.
+        The padding is token 0, as OpenAI's tokenizer pads.
         """
-        P, W = prefix.shape
-        prompts, ends, first = [], [], 0
+        P, T = len(prefix), len(suffix)
         blank = self.model.token_embedding.weight[:1].detach()
-        for C, S in layout.groups:
-            own = suffix[first : first + C * S].view(C, S, W)
-            padding = blank.expand(C, len(self.model.positional_embedding) - P - S, W)
-            prompts.append(torch.cat([prefix.expand(C, P, W), own, padding], dim=1))
-            ends += [P + S - 1] * C
-            first += C * S
-        places = torch.tensor(layout.places())
-        return torch.cat(prompts)[places], torch.tensor(ends)[places]
+        full = len(self.model.positional_embedding)
+        index, ends, first = [], [], P
+        for S in layout.lengths:
+            own = range(first, first + S)
+            index.append([*range(P), *own, *[P + T] * (full - P - S)])
+            ends.append(P + S - 1)
+            first += S
+        table = torch.cat([prefix, suffix, blank])  # the last one is the padding
+        return table[torch.tensor(index)], torch.tensor(ends)
 
     @torch.no_grad()
     def encode_templates(self, templates: list[str], classnames: list[str]) -> Tensor:

@@ -147,7 +147,7 @@ class Stages:
         def counted(tower: Any, prefix: Any, suffix: Any, layout: Any) -> Any:
             sets = len(prefix) if prefix.dim() == 3 else 1
             learns = torch.is_grad_enabled() and (prefix.requires_grad or suffix.requires_grad)
-            key = (prefix.shape[-2], suffix.shape[-2], len(layout.order), sets, learns)
+            key = (prefix.shape[-2], suffix.shape[-2], len(layout.lengths), sets, learns)
             self.texts[key] += 1
             return forward(tower, prefix, suffix, layout)
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from datasets.world.render import COLOURS, OBJECTS, render
 from datasets.world.scenes import captions, draw_scenes
-from trainers.backbones.text_tower import Layout, TextTower
+from trainers.backbones.packing import Layout
+from trainers.backbones.text_tower import TextTower
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -175,7 +176,7 @@ def _step(model: CLIP, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 def encode(tower: TextTower, tokens: list[list[int]]) -> Tensor:
     """Features (U, D) of captions, with gradients for the whole tower."""
     layout = Layout.of([len(ids) - 1 for ids in tokens])
-    packed = [token for i in layout.order for token in tokens[i][1:]]
+    packed = [token for ids in tokens for token in ids[1:]]
     vectors = tower.token_embedding(torch.tensor([tokens[0][0], *packed]))
     return tower(vectors[:1], vectors[1:], layout)
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainers.backbones.compiled import CompiledTower
+from trainers.backbones.packing import Layout
 from trainers.backbones.precision import Precision
-from trainers.backbones.text_tower import Layout, TextTower
+from trainers.backbones.text_tower import TextTower
 from trainers.backbones.tokens import encode_prompt, fill
 from trainers.backbones.weights import find_weights, read_weights
 from trainers.errors import MethodError

@@ -2,11 +2,13 @@
 
 The tower is causal and reads one position, the end token. So, without changing a result:
 
-1. positions after a prompt's end token are never computed (77 -> 6..23), and prompts of
-   different lengths are packed without padding;
-2. tokens that all classes share at the start (start token, generic context) are computed once,
-   and their keys and values serve every class, gradients included;
-3. the last block is computed for the end positions only.
+1. positions after a prompt's end token are never computed (77 -> 6..23);
+2. tokens that all classes share at the start (start token, generic context) are computed once for
+   all classes of a row (see `packing`), and serve every one, gradients included;
+3. what comes after the last attention is computed for the end positions only.
+
+On a GPU a short computation costs what its kernels cost to launch: their number is the same for
+every list of classes, and below that of the plain tower.
 
 Memory is bounded: more than `TOKENS_PER_PASS` tokens are computed in parts, some classes at a time,
 and the backward pass computes each part again instead of keeping its activations.
@@ -14,11 +16,7 @@ and the backward pass computes each part again instead of keeping its activation
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, groupby, takewhile
-from math import ceil
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -26,47 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trainers.backbones.packing import Layout
+
 # a backward pass keeps 5 GiB of so many at ViT-B/16's size in fp32, half of it in fp16
 TOKENS_PER_PASS = 2**14
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the tokens of C classes lie packed one after another, shortest class first.
-
-    Attributes:
-        groups: (classes, tokens of each) of every length, ascending.
-        order: the class that stands at each place.
-    """
-
-    groups: tuple[tuple[int, int], ...]
-    order: tuple[int, ...]
-
-    @classmethod
-    def of(cls, lengths: Sequence[int]) -> Layout:
-        """The layout for classes of these lengths (each at least 1)."""
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        groups = [(len(list(same)), n) for n, same in groupby(lengths[c] for c in order)]
-        return cls(tuple(groups), tuple(order))
-
-    def places(self) -> list[int]:
-        """The place at which each class stands: the inverse of `order`."""
-        return sorted(range(len(self.order)), key=self.order.__getitem__)
-
-    def parts(self, most: int) -> Iterator[tuple[slice, Layout]]:
-        """Neighbours of at most `most` tokens together, one class at least: rows and own layout.
-
-        As few parts as fit, of about the same size: the largest decides about memory.
-        """
-        lengths = [n for classes, n in self.groups for _ in range(classes)]
-        starts = list(accumulate(lengths, initial=0))
-        count = ceil(starts[-1] / max(most, 1))
-        most = min(most, ceil(starts[-1] / count) + lengths[-1] - 1)
-        first = 0
-        while first < len(lengths):
-            stop = max(first + 1, bisect_right(starts, starts[first] + most) - 1)
-            yield slice(starts[first], starts[stop]), Layout.of(lengths[first:stop])
-            first = stop
+SLOPE = 1.702  # of CLIP's QuickGELU
 
 
 class TextTower(nn.Module):
@@ -129,7 +91,6 @@ class TextTower(nn.Module):
             some = max(1, TOKENS_PER_PASS // N)  # sets in a pass
             passes = zip(sets.split(some), tails.split(some), strict=True)
             x = torch.cat([self._in_parts(*one, layout) for one in passes])
-        x = x[:, layout.places()]
         return x.reshape(*prefix.shape[:-2], *x.shape[-2:])
 
     def _in_parts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
@@ -145,16 +106,17 @@ class TextTower(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _encode(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
-        """(G, P, W) and (G, T, W) -> (G, C, D) in float32, in the order of the places."""
-        P = prefix.shape[1]
-        pos = self.positional_embedding.float()  # (77, W)
-        own = [pos[P : P + S].repeat(C, 1) for C, S in layout.groups]  # (C*S, W) each
-        x = torch.cat([prefix, suffix], dim=1) + torch.cat([pos[:P], *own])  # (G, N, W)
-        x = x.to(self.dtype)
-        for block in self.blocks[:-1]:
-            x = x + self._attend(block, block.ln_1(x), P, layout)
-            x = x + block.mlp(block.ln_2(x))
-        x = self._last_block(x, P, layout)  # (G, C, W)
+        """(G, P, W) and (G, T, W) -> (G, C, D) in float32."""
+        G, P, W = prefix.shape
+        rows = layout.rows(P, prefix.device, self.dtype)
+        x = torch.cat([prefix, suffix.index_select(1, rows.source)], dim=1)  # (G, R * L, W)
+        x = (x + self.positional_embedding.float()[rows.position]).to(self.dtype)
+        bias = rows.bias.expand(G, -1, -1, -1, -1).flatten(0, 1)  # (G * R, 1, L, keys)
+        for block, biases in zip(self.blocks, self._mlp_biases(), strict=True):
+            x = x + self._attend(block, block.ln_1(x), P, rows.count, bias)
+            if block is self.blocks[-1]:
+                x = x.index_select(1, rows.ends)  # (G, C, W)
+            x = _add_mlp(x, block.ln_2(x), block.mlp, *biases)
         return (self.ln_final(x).to(self.dtype) @ self.text_projection).float()
 
     @torch.no_grad()
@@ -174,58 +136,48 @@ class TextTower(nn.Module):
             part = tokens[i : i + chunk]
             shared = _common_start(part)
             layout = Layout.of([len(ids) - shared for ids in part])
-            packed = [token for c in layout.order for token in part[c][shared:]]
+            packed = [token for ids in part for token in ids[shared:]]
             prefix = self.token_embedding(torch.tensor(part[0][:shared], device=device))
             suffix = self.token_embedding(torch.tensor(packed, device=device))
             features.append(self(prefix.float(), suffix.float(), layout))
         return torch.cat(features)
 
-    def _split(self, x: Tensor, C: int) -> Tensor:
-        """(G, C*S, W) -> (G, C, heads, S, W/heads)."""
-        return x.unflatten(1, (C, -1)).unflatten(-1, (self.heads, -1)).transpose(2, 3)
+    def _attend(self, block: Any, h: Tensor, P: int, R: int, bias: Tensor) -> Tensor:
+        """Attention of tokens in R rows: (G, R * L, W) -> the same; see `Rows` for P and `bias`."""
+        found = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias)
+        found = found.unflatten(-1, (3 * self.heads, -1))  # (G, R * L, 3 heads, W / heads)
+        q, k, v = found.chunk(3, dim=2) if R == 1 else self._in_rows(found, P, R)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (G * R, heads, L or keys, W / heads)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[..., : k.shape[2]])
+        return block.attn.out_proj(seen.transpose(1, 2).reshape(h.shape))
 
-    def _keys(self, x: Tensor, P: int, rows: slice, C: int) -> Tensor:
-        """Keys or values of C classes at `rows` of x (G, N, W) -> (G*C, heads, P+S, W/heads)."""
-        shared = self._split(x[:, :P], 1).expand(-1, C, -1, -1, -1)  # (G, C, heads, P, W/heads)
-        return torch.cat([shared, self._split(x[:, rows], C)], dim=3).flatten(0, 1)
+    def _in_rows(self, found: Tensor, P: int, R: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (G * R, L, heads, W / heads) of each row; keys and values, the start's first.
 
-    def _attend(self, block: Any, h: Tensor, P: int, layout: Layout) -> Tensor:
-        """Causal attention over the packed tokens (G, N, W) -> (G, N, W)."""
-        G = h.shape[0]
-        q, k, v = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)
-        shared = [self._split(t[:, :P], 1).flatten(0, 1) for t in (q, k, v)]  # (G, heads, P, ..)
-        out = [F.scaled_dot_product_attention(shared[0], shared[1], shared[2], is_causal=True)]
-        for rows, C, S in _groups(P, layout):
-            # token i of a class sees the whole prefix and its own tokens up to i
-            causal = torch.ones(S, P + S, dtype=torch.bool, device=h.device).tril(P)
-            keys, values = self._keys(k, P, rows, C), self._keys(v, P, rows, C)
-            queries = self._split(q[:, rows], C).flatten(0, 1)  # (G*C, heads, S, W/heads)
-            out.append(F.scaled_dot_product_attention(queries, keys, values, attn_mask=causal))
-        packed = [t.transpose(1, 2).reshape(G, -1, self.width) for t in out]
-        return block.attn.out_proj(torch.cat(packed, dim=1))
+        Keys and values go together: a gradient comes back with as few kernels as for one of them.
+        """
+        q, kv = found.split([self.heads, 2 * self.heads], dim=2)
+        q, kv = (t.unflatten(1, (R, -1)) for t in (q, kv))  # (G, R, L, ..)
+        start = kv.flatten(1, 2)[:, None, :P].expand(-1, R, -1, -1, -1)
+        k, v = torch.cat([start, kv], dim=2).flatten(0, 1).chunk(2, dim=2)  # (G * R, P + L, ..)
+        return q.flatten(0, 1), k, v
 
-    def _last_block(self, x: Tensor, P: int, layout: Layout) -> Tensor:
-        """The last block for the end positions only: (G, N, W) -> (G, C, W)."""
-        block, W = self.blocks[-1], self.width
-        h, weight, bias = block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias
-        k, v = F.linear(h, weight[W:], bias[W:]).chunk(2, -1)  # (G, N, W) each
-        out = []
-        for rows, C, S in _groups(P, layout):
-            ends = slice(rows.start + S - 1, rows.stop, S)
-            queries = self._split(F.linear(h[:, ends], weight[:W], bias[:W]), C).flatten(0, 1)
-            keys, values = self._keys(k, P, rows, C), self._keys(v, P, rows, C)
-            seen = F.scaled_dot_product_attention(queries, keys, values)  # (G*C, heads, 1, W/heads)
-            out.append(x[:, ends] + block.attn.out_proj(seen.reshape(-1, C, W)))
-        y = torch.cat(out, dim=1)  # (G, C, W)
-        return y + block.mlp(block.ln_2(y))
+    def _mlp_biases(self) -> list[tuple[Tensor, Tensor]]:
+        """Both biases of the MLP of each block, times `SLOPE`: one kernel for all of them."""
+        mlps = [block.mlp for block in self.blocks]
+        found = torch._foreach_mul([m.bias for mlp in mlps for m in (mlp.c_fc, mlp.c_proj)], SLOPE)
+        return list(zip(found[::2], found[1::2], strict=True))
 
 
-def _groups(P: int, layout: Layout) -> Iterator[tuple[slice, int, int]]:
-    """Rows of the packed tokens, classes C and tokens of each S, for each length."""
-    start = P
-    for C, S in layout.groups:
-        yield slice(start, start + C * S), C, S
-        start += C * S
+def _add_mlp(x: Tensor, h: Tensor, mlp: Any, wide: Tensor, narrow: Tensor) -> Tensor:
+    """x + mlp(h), both (..., W), with the MLP's biases times `SLOPE`.
+
+    QuickGELU(z) = z * sigmoid(SLOPE * z) = SiLU(SLOPE * z) / SLOPE, which is one kernel where the
+    matrix product before and the sum after it do the scaling.
+    """
+    z = torch.addmm(wide, h.flatten(0, -2), mlp.c_fc.weight.T, alpha=SLOPE)  # (N, 4W)
+    out = F.linear(F.silu(z), mlp.c_proj.weight, narrow)  # (N, W)
+    return torch.add(x, out.view_as(x), alpha=1 / SLOPE)
 
 
 def _common_start(tokens: list[list[int]]) -> int:

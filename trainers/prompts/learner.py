@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from trainers.backbones.text_tower import Layout, TextTower
+from trainers.backbones.packing import Layout
+from trainers.backbones.text_tower import TextTower
 from trainers.backbones.tokens import check_fits, encode, end_token, plain_name, start_token
 from trainers.errors import MethodError
 
@@ -92,7 +93,7 @@ class PromptLearner(nn.Module):
             }[position]
             prompts.append(order[self.shared :])
         self.layout = Layout.of([len(order) for order in prompts])
-        index = [row for c in self.layout.order for row in prompts[c]]  # T rows
+        index = [row for order in prompts for row in order]  # T rows
         device = tower.token_embedding.weight.device
         ids = torch.tensor([start_token(), *(i for tail in tails for i in tail)], device=device)
         with torch.no_grad():

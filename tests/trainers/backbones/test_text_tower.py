@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.reference import plain_text_features
 from trainers.backbones import text_tower
-from trainers.backbones.text_tower import Layout, TextTower
+from trainers.backbones.text_tower import TextTower
 from trainers.errors import MethodError
 from trainers.prompts.learner import POSITIONS, PromptLearner, context_words
 
@@ -202,15 +202,6 @@ def test_ctx_init_takes_words_or_a_bool():
     assert context_words("a_sketch_of") == "a sketch of"
 
 
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
-def test_layout_puts_each_class_at_one_place_by_length(lengths):
-    layout = Layout.of(lengths)
-    in_order = [n for count, n in layout.groups for _ in range(count)]
-    assert in_order == sorted(lengths)
-    assert [in_order[place] for place in layout.places()] == lengths
-    assert len({n for _, n in layout.groups}) == len(layout.groups)
-
-
 @contextmanager
 def at_most(tokens: int):
     """Passes of so many tokens."""
@@ -337,25 +328,3 @@ def test_no_pass_is_larger_than_the_bound(frozen_clip, monkeypatch, shape, most)
         frozen_clip.text(prefix, suffix, layout)
     assert max(sizes) <= most < sum(sizes)
     assert len(sizes) <= 2 * sum(sizes) / most
-
-
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(-5, 100))
-def test_parts_of_a_layout_are_whole_classes_within_the_bound(lengths, most):
-    layout = Layout.of(lengths)
-    found = []
-    rows = 0
-    for place, part in layout.parts(most):
-        own = [n for classes, n in part.groups for _ in range(classes)]
-        assert (place.start, place.stop) == (rows, rows + sum(own))
-        assert sum(own) <= most or len(own) == 1
-        assert list(part.order) == list(range(len(own)))
-        rows = place.stop
-        found += own
-    assert found == sorted(lengths)
-
-
-def test_parts_are_few_and_even():
-    sizes = [place.stop - place.start for place, _ in Layout.of([3] * 100).parts(150)]
-    assert sizes == [150, 150]
-    sizes = [place.stop - place.start for place, _ in Layout.of([3] * 110).parts(150)]
-    assert sizes == [111, 111, 108]
