@@ -30,6 +30,7 @@ from benchmarks.reference import SIZES, PlainCLIP, plain_clip
 from benchmarks.text_side import TextSide, class_names
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.base import TrainerBase
+from dassl.optim import build_optimizer
 from runs import command
 from runs.config import CONFIGS, build_parser, default_cfg, setup_cfg
 from runs.machine import process_peak
@@ -51,7 +52,7 @@ def learning_methods() -> list[str]:
 
 
 def bare_trainer(method: str, clip: FrozenCLIP, names: list[str], *pairs: str) -> Any:
-    """A method's trainer without data, optimiser and image tower: it is given image features.
+    """A method's trainer without data and image tower: it is given image features.
 
     Args:
         method: registered name; its settings are those of its vit_b16.yaml.
@@ -80,7 +81,8 @@ def _build(method: str, clip: FrozenCLIP, names: list[str], words: list[str]) ->
     trainer.epoch = trainer.batch_idx = trainer.num_batches = 0
     torch.manual_seed(0)
     trainer.prompt_learner = trainer.build_prompts(clip, names).to(trainer.device)
-    trainer.register_model("prompt_learner", trainer.prompt_learner)
+    trainer.optim = build_optimizer(trainer.prompt_learner, cfg.OPTIM)
+    trainer.register_model("prompt_learner", trainer.prompt_learner, trainer.optim)
     return trainer
 
 
