@@ -34,6 +34,7 @@ from trainers.prompts.pool import load_pool
 from trainers.settings import UNKNOWN, Setting
 
 LEAST_SCALE = 2.0**-10  # of the gradient scaler; it halves with every step that is skipped
+SCALE_FREQ = 16  # batches from one look at it to the next: each makes the host wait
 
 
 class PromptTrainer(TrainerX):
@@ -260,28 +261,26 @@ class PromptTrainer(TrainerX):
         features = self.image_features(images)  # (B, D)
         B = len(label)
         size = self.images_per_pass(B)
-        summary: dict[str, float] = {}
-        logits = []
+        logits, found = [], []
         self.model_zero_grad()
         for part, part_label in zip(features.split(size), label.split(size), strict=True):
             part_logits, terms = self.losses(part, part_label)
             # terms are means over images, so that those of the parts add up to the batch's
             terms = {name: term * (len(part) / B) for name, term in terms.items()}
-            # one transfer: each makes the host wait for the device
-            values = torch.stack(
-                [term.detach().reshape(()).to(label.device) for term in terms.values()]
-            )
-            for name, value in zip(terms, values.tolist(), strict=True):
-                summary[name] = summary.get(name, 0.0) + value
-            if not all(map(math.isfinite, summary.values())):
-                found = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
-                raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {found}.")
+            found += [term.detach().reshape(1).to(label.device) for term in terms.values()]
             self.backward(terms)
             logits.append(part_logits.detach())
+        found += compute_accuracy(torch.cat(logits), label)
+        # one transfer for all: each makes the host wait for the device
+        *values, acc = torch.cat(found).tolist()
+        summary = {name: sum(values[i :: len(terms)]) for i, name in enumerate(terms)}
+        if not all(map(math.isfinite, summary.values())):
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
+            raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {shown}.")
         self.model_update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {**summary, "acc": compute_accuracy(torch.cat(logits), label)[0].item()}
+        return {**summary, "acc": acc}
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Images (B, 3, R, R), or their features (B, D) if the loader has them; labels (B,)."""
@@ -310,7 +309,7 @@ class PromptTrainer(TrainerX):
             return
         self.scaler.step(self.optim)
         self.scaler.update()
-        if self.scaler.get_scale() < LEAST_SCALE:
+        if self.batch_idx % SCALE_FREQ == 0 and self.scaler.get_scale() < LEAST_SCALE:
             raise FloatingPointError(
                 "Gradients overflow in half precision in every step: "
                 f"use TRAINER.{self.node()}.PREC bf16 or fp32"

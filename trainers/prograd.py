@@ -91,10 +91,8 @@ def project(ce_grad: Tensor, kl_grad: Tensor, lambda_: float) -> Tensor:
     gradient scaler skips the step.
     """
     largest = kl_grad.abs().max()
-    if largest == 0:
-        return ce_grad
     direction = kl_grad / largest  # its square neither overflows nor vanishes
     dot = (ce_grad * direction).sum()
-    if dot >= 0:
-        return ce_grad
-    return ce_grad - lambda_ * dot / direction.square().sum() * direction
+    projected = ce_grad - lambda_ * dot / direction.square().sum() * direction
+    # chosen on the device: the host does not wait for the numbers
+    return torch.where((largest == 0) | (dot >= 0), ce_grad, projected)

@@ -60,7 +60,7 @@ def test_numbers_that_the_host_reads_are_transfers_one_for_each_tensor():
 
 
 @pytest.mark.parametrize("lengths", LISTS.values(), ids=LISTS)
-@pytest.mark.parametrize("method", ["CoOp", "CoCoOp"])
+@pytest.mark.parametrize("method", ["CoOp", "CoCoOp", "ProGrad"])
 def test_ours_launches_fewer_kernels_than_the_plain_way_for_any_list(method, lengths):
     with FakeTensorMode():
         counting = Counting("small", images=2)
@@ -69,6 +69,7 @@ def test_ours_launches_fewer_kernels_than_the_plain_way_for_any_list(method, len
         )
     assert ours == again
     assert ours.kernels < plain.kernels
+    assert ours.transfers == 1
     assert ours.tokens <= (1.3 if len(lengths) >= 100 else 1.8) * ours.needed
     sets = 2 if method == "CoCoOp" else 1
     assert plain.tokens == 77 * len(lengths) * sets

@@ -150,6 +150,16 @@ def test_a_gradient_scaler_changes_no_update(make_trainer):
         assert value.any() and torch.allclose(value, after[1][name], rtol=1e-5, atol=1e-7)
 
 
+def test_a_loss_that_is_not_finite_changes_no_weights(make_trainer):
+    trainer = make_trainer("MoPD", ["cat", "dog"])
+    before = {name: value.clone() for name, value in trainer.prompt_learner.state_dict().items()}
+    feature = torch.full((2, trainer.clip.embed_dim), float("nan"))
+    with pytest.raises(FloatingPointError, match="Loss terms: loss nan, ce nan, mpd nan, mps nan"):
+        trainer.forward_backward({"feature": feature, "label": torch.tensor([0, 1])})
+    for name, value in trainer.prompt_learner.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
 def test_gradients_that_always_overflow_are_reported(make_trainer):
     trainer = make_trainer("MoPD", ["cat", "dog"])
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-5)
