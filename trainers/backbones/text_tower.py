@@ -3,8 +3,8 @@
 The tower is causal and reads one position, the end token. So, without changing a result:
 
 1. positions after a prompt's end token are never computed (77 -> 6..23);
-2. tokens that all classes share at the start (start token, generic context) are computed once for
-   all classes of a row (see `packing`), and serve every one, gradients included;
+2. tokens that all classes share at the start (start token, generic context) are computed once, and
+   their keys and values serve every class, gradients included; `packing` says how;
 3. what comes after the last attention is computed for the end positions only.
 
 On a GPU a short computation costs what its kernels cost to launch: their number is the same for
