@@ -25,7 +25,6 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-import yaml
 from tabulate import tabulate
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -34,6 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.reference import SIZES, PlainCLIP, plain_clip
 from benchmarks.training_step import BATCH, bare_trainer, learning_methods
 from runs import command
+from runs.merging import read_yaml
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
 
@@ -109,8 +109,8 @@ def class_lists(datasets: Sequence[str], lists: Sequence[str]) -> Iterator[tuple
 
 def all_lengths() -> dict[str, list[int]]:
     """Tokens of each class name, by dataset."""
-    read = yaml.safe_load(LENGTHS.read_text(encoding="utf-8"))
-    return {dataset: [int(n) for n in words.split()] for dataset, words in read.items()}
+    lists = read_yaml(LENGTHS)
+    return {dataset: [int(n) for n in words.split()] for dataset, words in lists.items()}
 
 
 @dataclass
