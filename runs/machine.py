@@ -34,16 +34,27 @@ def peak_memory(device: torch.device) -> dict[str, float | None]:
     }
 
 
+def process_now() -> int:
+    """The memory that this process has in use, in bytes; where it is not told, the most it had."""
+    return _status("VmRSS") or process_peak()
+
+
 def process_peak() -> int:
     """The most memory that this process had in use, in bytes."""
-    with suppress(OSError):  # not there on macOS
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if told := _status("VmHWM"):
+        return told
     # on Linux this would count what the process that started this one had in use
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _status(name: str) -> int:
+    """A figure of this process in bytes; 0 where Linux does not tell it."""
+    with suppress(OSError):  # not there on macOS
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def memory_shortage(error: RuntimeError) -> str:

@@ -5,11 +5,13 @@
     python -m tools.study table configs/studies/embedded_base2new.yaml [-- options of tools.tables]
 
 A study is a YAML file with methods, datasets, seeds and protocols. Its jobs run one after another,
-or one on each GPU. Started again, it skips what is done and resumes what was cut off.
+or one on each GPU, in processes that stay loaded. Started again, it skips what is done and resumes
+what was cut off.
 docs/protocols.md explains the file.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from dassl.utils import UserError
@@ -37,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         add("--output", type=command.path, default=REPOSITORY / "output", help="folder of all runs")
         if name == "run":
             add("--jobs", type=int, default=0, help="jobs at a time (default: one for each GPU)")
+            add("--fresh", action="store_true", help="start a process for each job")
+            limit = "minutes that a job may take (default: any); one that takes longer has failed"
+            add("--limit", type=float, default=math.inf, metavar="MINUTES", help=limit)
     return parser
 
 
@@ -57,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == "run":
         if args.jobs < 0:
             raise UserError(f"--jobs is {args.jobs}, expected at least 1")
-        run(study, args.jobs)
+        if not args.limit > 0:
+            raise UserError(f"--limit is {args.limit:g}, expected minutes above 0")
+        run(study, args.jobs, args.fresh, args.limit)
     elif args.command == "status":
         print(status(study))
     else:

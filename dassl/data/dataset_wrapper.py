@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from dassl.utils import UserError, read_image
 
-from .image_memory import MEBIBYTE, ImageMemory
+from .image_memory import MEBIBYTE, ImageMemory, decoded
 from .transforms import INTERPOLATION_MODES
 
 __all__ = ["DatasetWrapper"]
@@ -57,7 +57,7 @@ class DatasetWrapper(Dataset):
         if self.memory is not None or limit <= 0 or own_items:
             return
         paths = {item.impath: None for item in self.data_source}
-        memory = ImageMemory(paths, limit, threads=max(1, self.cfg.DATALOADER.NUM_WORKERS))
+        memory = decoded(paths, limit, threads=max(1, self.cfg.DATALOADER.NUM_WORKERS))
         all_kept = len(memory) == len(paths)
         print(
             f"Keeping {len(memory)}{'' if all_kept else f' of {len(paths)}'} decoded training "

@@ -1,5 +1,6 @@
 """Decoded training images that are kept in memory."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,11 +12,39 @@ from PIL import Image
 
 from dassl.utils import read_image
 
-__all__ = ["MEBIBYTE", "ImageMemory"]
+__all__ = ["MEBIBYTE", "ImageMemory", "decoded", "keep_last"]
 
 MEBIBYTE = 2**20
 # Images share few tensors: torch needs an open file for each one that it shares with a worker.
 CHUNK = 64 * MEBIBYTE
+_last: dict[tuple[Any, ...], "ImageMemory"] | None = None  # None: not kept
+
+
+def keep_last() -> None:
+    """From now on `decoded` keeps its images until it is asked for others."""
+    global _last
+    _last = _last or {}
+
+
+def decoded(paths: Iterable[str], limit: int | None = None, threads: int = 1) -> "ImageMemory":
+    """As `ImageMemory`, which see; it may be that of an earlier call, if no file has changed."""
+    paths = list(paths)
+    if _last is None:
+        return ImageMemory(paths, limit, threads)
+    stamps = tuple(_stamp(path) for path in paths)
+    if (limit, stamps) not in _last:
+        _last.clear()  # before the others are there
+        _last[limit, stamps] = ImageMemory(paths, limit, threads)
+    return _last[limit, stamps]
+
+
+def _stamp(path: str) -> tuple[Any, ...]:
+    """A file with what tells whether it is still the same; one that is gone is told when read."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (path,)
+    return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 class ImageMemory:

@@ -71,4 +71,5 @@ def write_beside_bars(stream: Any, text: str) -> None:
 
 def any_live() -> bool:
     """Return whether a bar is on the screen now."""
-    return any(not instance.disable for instance in getattr(tqdm, "_instances", ()))
+    bars = getattr(tqdm, "_instances", ())
+    return any(not getattr(bar, "disable", True) for bar in bars)  # one that is being made has none

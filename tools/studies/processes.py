@@ -1,29 +1,22 @@
-"""Jobs as processes of their own, each at a place: a GPU, or the CPU."""
+"""Processes for jobs, each at a place: a GPU, or the CPU."""
 
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import IO
 
+from runs import worker
 from runs.config import REPOSITORY
 from runs.job_words import words_of
 from runs.jobs import Job
 
+COMMAND = "tools.protocol"
 GRACE_SECONDS = 10.0  # for a job to end after an interrupt
-
-
-@dataclass(frozen=True)
-class Running:
-    """A job with its process, its place, and when it was started."""
-
-    job: Job
-    place: str | None
-    process: subprocess.Popen[bytes]
-    started: float
 
 
 def places(jobs: int) -> list[str | None]:
@@ -43,23 +36,117 @@ def places(jobs: int) -> list[str | None]:
     return [gpus[i % len(gpus)] for i in range(jobs or len(gpus))]
 
 
-def start(job: Job, place: str | None, log: IO[bytes], at_a_time: int) -> Running:
-    """Start a job.
+class Seat:
+    """A place where one job runs at a time, in a process that stays, or in one of its own.
+
+    Attributes:
+        place: one of `places`.
+        job: what runs here; None when the seat is free.
+        seconds: since it was started.
 
     Args:
-        job: the job.
-        place: one of `places`.
-        log: where its output goes; the process has its own copy, and with it the lock.
+        place: see above.
         at_a_time: how many jobs share the CPU.
+        fresh: each job has a process of its own.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tools.protocol", *words_of(job)],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=_environment(place, at_a_time),
-    )
-    return Running(job, place, process, time.monotonic())
+
+    def __init__(self, place: str | None, at_a_time: int = 1, fresh: bool = False):
+        self.place, self.at_a_time, self.fresh = place, at_a_time, fresh
+        self.job: Job | None = None
+        self.connection: socket.socket | None = None  # to a worker, where there is one
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._stopped = False
+
+    @property
+    def seconds(self) -> float:
+        """See the class."""
+        return time.monotonic() - self._started
+
+    def start(self, job: Job, log: IO[bytes]) -> None:
+        """Start a job.
+
+        Args:
+            job: the job.
+            log: where its output goes; its process has a copy of its own, and with it the lock.
+        """
+        self.job, self._started, self._stopped = job, time.monotonic(), False
+        if self.fresh:
+            self._process = self._command(COMMAND, words_of(job), log)
+            return
+        if self.connection is None or not self._sent(job, log):
+            self._close()  # one that has died since its last job
+            self.connection, other = socket.socketpair()
+            with other:
+                words = [str(other.fileno()), COMMAND]
+                self._process = self._command("runs.worker", words, log, (other.fileno(),))
+            self._sent(job, log)  # one that died at once is noticed as all that die
+
+    def _sent(self, job: Job, log: IO[bytes]) -> bool:
+        assert self.connection is not None
+        try:
+            worker.send(self.connection, words_of(job), log)
+        except ConnectionError:
+            return False
+        return True
+
+    def _command(
+        self, module: str, words: Sequence[str], log: IO[bytes], descriptors: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=descriptors,
+            env=_environment(self.place, self.at_a_time),
+        )
+
+    def poll(self) -> int | None:
+        """The exit code of a job that has ended, negative for a signal; the seat is free then."""
+        assert self._process is not None
+        code = None
+        if self.connection is not None and readable([self.connection], 0):
+            code = worker.answer(self.connection)
+            if code is None:
+                self._close()
+                code = self._process.wait()
+        if code is None:
+            code = self._process.poll()
+        if code is not None:
+            self.job = None
+        return code
+
+    def stop(self, at_once: bool = False) -> None:
+        """Ask the job to end, once, as Ctrl-C does, or kill its process."""
+        if self._process is not None and (at_once or not self._stopped):
+            self._process.send_signal(signal.SIGKILL if at_once else signal.SIGINT)
+        self._stopped = True
+
+    def _close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def leave(self, deadline: float) -> None:
+        """End the process: one that has nothing to do at once, else after `stop`.
+
+        Args:
+            deadline: of the monotonic clock; then it is killed.
+        """
+        self._close()
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def readable(connections: Sequence[socket.socket], seconds: float) -> list[socket.socket]:
+    """Those that can be read, or have ended, as soon as there is one or the time is over."""
+    return select.select(connections, [], [], seconds)[0]
 
 
 def _environment(place: str | None, at_a_time: int) -> dict[str, str]:
@@ -77,14 +164,11 @@ def _environment(place: str | None, at_a_time: int) -> dict[str, str]:
     return environment
 
 
-def end_all(runs: Sequence[Running]) -> None:
+def end_all(seats: Sequence[Seat]) -> None:
     """End the jobs that still run: each can be resumed."""
-    for run in runs:
-        run.process.send_signal(signal.SIGINT)
+    for seat in seats:
+        if seat.job is not None:
+            seat.stop()
     deadline = time.monotonic() + GRACE_SECONDS
-    for run in runs:
-        try:
-            run.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            run.process.kill()
-            run.process.wait()
+    for seat in seats:
+        seat.leave(deadline)

@@ -1,5 +1,6 @@
 """Run the jobs of a study side by side, one at each place."""
 
+import math
 import signal
 import sys
 import time
@@ -13,25 +14,27 @@ from runs.inputs import Inputs
 from runs.jobs import Job, dataset_problem
 from runs.run_job import check_done
 from tools.studies.file import Study
-from tools.studies.processes import Running, end_all, places, start
+from tools.studies.processes import GRACE_SECONDS, Seat, end_all, places, readable
 from tools.studies.report import duration, say, table, tell_failures
 from tools.studies.state import Failure, claim, last_error, log_folder, log_path, refuse
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1  # at most, until an answer of a worker
 LOOK_SECONDS = 2.0  # a look at the state of a job locks its log for a moment
 
 
-def run(study: Study, jobs: int = 0) -> None:
+def run(study: Study, jobs: int = 0, fresh: bool = False, minutes: float = math.inf) -> None:
     """Run what is not done; a job that fails does not stop the others.
 
     Args:
         study: the study.
         jobs: how many at a time; 0: one for each GPU, or one without GPUs.
+        fresh: start a process for each job.
+        minutes: that a job may take; then it is ended, and has failed.
 
     Raises:
         SystemExit: code 1 if a job failed, 130 after Ctrl-C or a request to terminate.
     """
-    runner = Runner(study, places(jobs))
+    runner = Runner(study, places(jobs), fresh, minutes)
     ends = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(end, runner.interrupt) for end in ends]
     try:
@@ -63,13 +66,19 @@ class Runner:
     Args:
         study: the study.
         at: where jobs run side by side, see `places`.
+        fresh, minutes: see `run`.
     """
 
-    def __init__(self, study: Study, at: Sequence[str | None]):
+    def __init__(
+        self,
+        study: Study,
+        at: Sequence[str | None],
+        fresh: bool = False,
+        minutes: float = math.inf,
+    ):
         self.study = study
-        self.free = list(reversed(at))
-        self.at_a_time = len(at)
-        self.running: list[Running] = []
+        self.seats = [Seat(place, len(at), fresh) for place in at]
+        self.minutes = minutes
         self.failures: list[Failure] = []
         self.interrupted = False
         self.awaited: dict[Job, float] = {}  # whose log is locked by others, since when
@@ -91,33 +100,39 @@ class Runner:
             queue = deque(jobs)
             bar = progress.bar(total=len(self.study.jobs), initial=self.finished, unit="job")
             try:
-                while (queue or self.running) and not self.interrupted:
-                    for job in [queue.popleft() for _ in range(min(len(queue), len(self.free)))]:
-                        if not self._start(job):
+                while (queue or self._busy()) and not self.interrupted:
+                    free = [seat for seat in self.seats if seat.job is None]
+                    for seat, job in zip(free, list(queue), strict=False):
+                        queue.popleft()
+                        if not self._start(job, seat):
                             queue.append(job)
                     self._collect()
                     bar.update(self.finished - bar.n)
                     bar.refresh()
-                    time.sleep(POLL_SECONDS)
+                    talking = [s.connection for s in self._busy() if s.connection is not None]
+                    readable(talking, POLL_SECONDS)
             finally:
                 bar.close()
-                end_all(self.running)
+                end_all(self.seats)
         return self.failures
 
     def interrupt(self, *_: object) -> None:
         """End soon; a signal's handler, so that no job is lost by an exception in between."""
         self.interrupted = True
 
+    def _busy(self) -> list[Seat]:
+        return [seat for seat in self.seats if seat.job is not None]
+
     def _say_what_is_left(self, count: int) -> None:
-        gpus = ", ".join(dict.fromkeys(place for place in reversed(self.free) if place))
+        gpus = ", ".join(dict.fromkeys(seat.place for seat in self.seats if seat.place))
         say(
             f"{self.study.name}: {len(self.study.jobs)} jobs, "
             f"{self.finished - len(self.failures)} done before, {count} to do, "
-            f"{self.at_a_time} at a time on {f'GPU {gpus}' if gpus else 'CPU'}"
+            f"{len(self.seats)} at a time on {f'GPU {gpus}' if gpus else 'CPU'}"
         )
 
-    def _start(self, job: Job) -> bool:
-        """Start a job in a free place; False if a process of a killed study still does it."""
+    def _start(self, job: Job, seat: Seat) -> bool:
+        """Start a job in a free seat; False if a process of a killed study still does it."""
         log = claim(log_path(self.study, job))
         if log is None:
             since = self.awaited.setdefault(job, time.monotonic())
@@ -131,27 +146,29 @@ class Runner:
                 return True
             log_path(self.study, job, failed=True).unlink(missing_ok=True)
             log.truncate(0)
-            self.running.append(start(job, self.free.pop(), log, self.at_a_time))
+            seat.start(job, log)
         return True
 
     def _collect(self) -> None:
         """Take note of the jobs that have ended."""
-        for run in list(self.running):
-            code = run.process.poll()
+        for seat in self._busy():
+            job, seconds = seat.job, seat.seconds
+            assert job is not None
+            late = seconds - 60 * self.minutes
+            code = seat.poll()
             if code is None:
+                if late > 0:
+                    seat.stop(at_once=late > GRACE_SECONDS)
                 continue
-            self.running.remove(run)
-            self.free.append(run.place)
             self.finished += 1
             self.ran += 1
-            seconds = time.monotonic() - run.started
-            outcome = self._outcome(run.job, code)
+            outcome = self._outcome(job, code, late > 0)
             say(
-                f"[{self.finished}/{len(self.study.jobs)}] {run.job.name}: {outcome} "
+                f"[{self.finished}/{len(self.study.jobs)}] {job.name}: {outcome} "
                 f"({duration(seconds)}{self._left()})"
             )
 
-    def _outcome(self, job: Job, code: int) -> str:
+    def _outcome(self, job: Job, code: int, late: bool) -> str:
         """What became of a job, in words; a failed one is noted."""
         log = log_path(self.study, job)
         if code == 0 and job.done():
@@ -160,6 +177,10 @@ class Runner:
         failed = log_path(self.study, job, failed=True)
         log.rename(failed)
         error = last_error(failed) if code >= 0 else f"killed by signal {-code}"
+        if late:
+            error = (
+                f"it took longer than {self.minutes:g} minutes (--limit), and goes on if run again"
+            )
         self.failures.append(Failure(job, error, failed))
         return f"FAILED, {error}"
 

@@ -15,6 +15,7 @@ from trainers.backbones.torchscript import NoWeights, is_script, open_archive, r
 from trainers.errors import MethodError, meant
 
 CACHE = Path("~/.cache/clip")
+_last: dict[tuple[object, ...], dict[str, Tensor]] | None = None  # None: not kept
 # names that every `clip` knows; to ask it for them would load torchvision, which is slow
 NAMES = (
     *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
@@ -68,14 +69,18 @@ def file_digest(path: Path) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hex digits, read once as long as nobody touches it."""
+    return _digest(*_stamp(path))
+
+
+def _stamp(path: Path) -> tuple[Path, int, int, int, int]:
+    """A file with its size, times and inode, which tell whether it is still the same."""
     path = path.resolve()
     status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 @cache
 def _digest(path: Path, *_: int) -> str:
-    """Of a file whose size, times and inode tell whether it is still the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -92,8 +97,28 @@ def _is_known(name: str) -> bool:
     return name in NAMES or (not Path(name).suffix and name in _known())
 
 
+def keep_last() -> None:
+    """From now on `read_weights` keeps what it reads until it is asked for another file."""
+    global _last
+    _last = _last or {}
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict or TorchScript archive, or MethodError; the file runs nothing."""
+    """The tensors of a state dict or TorchScript archive, or MethodError; the file runs nothing.
+
+    Whoever gets them copies them, as `load_clip` does: they may be kept, see `keep_last`.
+    """
+    if _last is None:
+        return _read(path)
+    stamp = _stamp(path)
+    if stamp not in _last:
+        _last.clear()  # before the others are there
+        _last[stamp] = _read(path)
+    return dict(_last[stamp])
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """As `read_weights`, from the file."""
     try:
         # state dicts of torch before 1.6 are no archives
         reader = open_archive(path)

@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from tools.studies import processes
+from tools.studies import processes, runner
 from tools.studies.processes import places
 from tools.studies.runner import Runner, run
 from tools.studies.state import state
@@ -51,7 +51,7 @@ def test_each_job_sees_its_own_gpu_and_two_run_at_a_time(read, tmp_path, monkeyp
     fake.chmod(0o755)
     monkeypatch.setattr(processes.sys, "executable", str(fake))
     study = read(protocols="base2new", datasets="shapes", methods="CoOp", seeds=[1, 2, 3, 4])
-    failures = Runner(study, ["5", "7"]).run()
+    failures = Runner(study, ["5", "7"], fresh=True).run()
     seen = (tmp_path / "seen").read_text().split()
     assert sorted(seen[:2]) == ["5", "7"] and sorted(seen) == ["5", "5", "7", "7"]
     assert sorted((f.job.seed, f.error) for f in failures) == [
@@ -89,10 +89,64 @@ def test_an_interrupt_ends_all_jobs_first(read, tmp_path, monkeypatch, capsys, n
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(SystemExit) as stop:
-        run(study)
+        run(study, fresh=True)
     thread.join()
     assert stop.value.code == 130 and (tmp_path / "ended").exists()
     message = "interrupted: the same command continues where the jobs were\n"
     assert capsys.readouterr().err == message
     assert [state(study, job) for job in study.jobs] == ["to do", "to do"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def outcomes(read, capsys, tags: list[str], **options) -> list[str]:
+    """What a runner says of jobs that `odd_jobs` does, one after another."""
+    methods = {"CoOp": {"variants": [{"tag": tag, "opts": {}} for tag in tags]}}
+    study = read(protocols="fewshot", shots=1, datasets="shapes", seeds=1, methods=methods)
+    Runner(study, [None], **options).run()
+    lines = capsys.readouterr().out.splitlines()[1:]
+    return [line.partition("FAILED, ")[2].rpartition(" (")[0] for line in lines]
+
+
+def test_a_worker_does_job_after_job_and_one_that_cannot_go_on_is_replaced(
+    read, monkeypatch, capsys
+):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    tags = ["a", "b", "dies", "c", "d", "fails", "e", "leaves_a_thread", "f", "g"]
+    said = outcomes(read, capsys, tags)
+    found = dict(zip(tags, said, strict=True))
+    assert found["dies"] == "killed by signal 9"
+    assert found["leaves_a_thread"].endswith(
+        "this job left threads (mine): the next one gets a new process"
+    )
+    first, second, third, fourth = (
+        {found[tag] for tag in group}
+        for group in (["a", "b"], ["c", "d", "fails"], ["e"], ["f", "g"])
+    )
+    assert len(first | second | third | fourth) == 4
+    assert all(one.startswith("process ") for one in first | second | third | fourth)
+
+
+def test_a_job_beyond_the_limit_has_failed_even_if_it_does_not_end_when_asked(
+    read, monkeypatch, capsys
+):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    monkeypatch.setattr(runner, "GRACE_SECONDS", 0.0)
+    (said,) = outcomes(read, capsys, ["hangs"], minutes=1e-9)
+    assert said == "it took longer than 1e-09 minutes (--limit), and goes on if run again"
+
+
+def test_each_worker_sees_its_own_gpu(read, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    started = []
+    real = processes.subprocess.Popen
+
+    def popen(words, env, **options):
+        started.append((words[3:], env["CUDA_VISIBLE_DEVICES"]))
+        return real([sys.executable, "-c", "raise SystemExit(7)"], **options)
+
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    study = read(protocols="base2new", datasets="shapes", methods="CoOp", seeds=[1, 2, 3])
+    failures = Runner(study, ["5", "7"]).run()
+    assert [f.error for f in failures] == ["it wrote nothing"] * 3
+    assert [words[0] for words, _ in started] == ["runs.worker"] * 3
+    assert {gpu for _, gpu in started} == {"5", "7"}

@@ -1,0 +1,28 @@
+"""Stands for `tools.protocol` in a worker: each job does what its tag says, and tells its process.
+
+None leaves results, so that a study counts all as failed, with their last line as the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+
+def main(words: Sequence[str]) -> None:
+    """Do what the word `--tag=` says."""
+    (tag,) = (word.removeprefix("--tag=") for word in words if word.startswith("--tag="))
+    print(f"process {os.getpid()}", flush=True)
+    if tag == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif tag == "fails":
+        sys.exit(1)
+    elif tag == "leaves_a_thread":
+        threading.Thread(target=time.sleep, args=(600,), daemon=True, name="mine").start()
+    elif tag == "hangs":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        time.sleep(600)
