@@ -4,16 +4,12 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 (its loss terms). Nothing else differs.
 """
 
-import copy
 import hashlib
-import io
 import math
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +26,7 @@ from trainers.checkpoints import read_checkpoint
 from trainers.custom_clip import CustomCLIP
 from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
+from trainers.other_classes import for_classes
 from trainers.prompts.pool import load_pool
 from trainers.settings import UNKNOWN, Setting
 
@@ -348,22 +345,7 @@ class PromptTrainer(TrainerX):
         Raises:
             MethodError: contexts of single classes, which other classes do not have.
         """
-        if self.knobs.get("CSC"):
-            raise MethodError(
-                f"TRAINER.{self.node()}.CSC True learns a context for each class of the training, "
-                "and other classes have none"
-            )
-        other = copy.copy(self)
-        for name in ("model", "teachers", "hand_made"):  # made for the classes on first use
-            vars(other).pop(name, None)
-        other.dm = cast(Any, SimpleNamespace(dataset=SimpleNamespace(classnames=classnames)))
-        other._cached_class_features = None
-        with torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
-            other.prompt_learner = other.build_prompts(self.clip, classnames)
-        if other.prompt_learner is not None:
-            other.prompt_learner.load_state_dict(self.prompt_learner.state_dict())
-            other.prompt_learner.to(self.device).eval()
-        return other
+        return for_classes(self, classnames)
 
     # ---- checkpoints --------------------------------------------------------------------
 
