@@ -7,9 +7,10 @@
 On a GPU a step of few classes costs what its kernels cost to launch, not what they compute. Counted
 are torch's operations in forward, backward and optimiser step from image features, without those
 that only view or reserve memory; and apart from them the transfers to the host, each of which waits
-for the GPU. Tensors have shapes and no content (`FakeTensorMode`), so that no GPU is needed and
-1000 classes take a second. With the same torch a count is the same everywhere; on a GPU an
-operation may take more kernels than one.
+for the GPU. What a step tells of itself is read every TRAIN.PRINT_FREQ steps there: no part of the
+count. Tensors have shapes and no content (`FakeTensorMode`), so that no GPU is needed and 1000
+classes take a second. With the same torch a count is the same everywhere; on a GPU an operation may
+take more kernels than one.
 
 --at-most holds for lists of fewer than 100 classes; from there on, where arithmetic counts too, for
 1.25 times as many kernels. Tokens are bounded as well: at most 1.8 and 1.3 times those that are
@@ -135,6 +136,7 @@ class Counting:
         """Count a step of a method, one way, for C class names."""
         with patch.object(nn.Module, "to", lambda module, *_: module):  # no content to move
             trainer = bare_trainer(method, self.clips[way], names)
+        trainer.holds_back = True  # as on a GPU
         D, B = trainer.clip.embed_dim, self.images or BATCH.get(method, 32)
         if hasattr(trainer, "pool"):
             teachers = torch.randn(len(trainer.pool), len(names), D)

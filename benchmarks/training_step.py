@@ -129,7 +129,7 @@ class Step:
                 "(or --images), or --ours"
             )
 
-    def step(self, trainer: Any) -> tuple[dict[str, float], Tensor]:
+    def step(self, trainer: Any) -> tuple[dict[str, Any], Tensor]:
         """The loss terms of a step, and all gradients as one vector."""
         trainer.prompt_learner.zero_grad()
         trainer.model_update = lambda names=None: None
@@ -159,7 +159,8 @@ def compare(step: Step, runs: int, seconds: float = float("inf")) -> dict[str, A
     del plain_terms["acc"]  # a count of images: ties may fall either way
     for name, value in plain_terms.items():
         # KgCoOp's score is 1 less a mean of cosines: as wrong as features are, whose size is 1
-        found = abs(value - terms[name]) / max(abs(value), 0.1 if name == "score" else 1e-3)
+        value, ours = float(value), float(terms[name])
+        found = abs(value - ours) / max(abs(value), 0.1 if name == "score" else 1e-3)
         measure.check_same(f"{step.method}'s {name}", found, 10 * loose)
     differ = measure.difference(plain_gradient, gradient)
     measure.check_same(f"{step.method}'s gradients", differ, most)

@@ -5,7 +5,6 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TrainerX
-from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip
@@ -29,9 +27,7 @@ from trainers.features.loaders import prompt_features, use_features
 from trainers.other_classes import for_classes
 from trainers.prompts.pool import load_pool
 from trainers.settings import UNKNOWN, Setting
-
-LEAST_SCALE = 2.0**-10  # of the gradient scaler; it halves with every step that is skipped
-SCALE_FREQ = 16  # batches from one look at it to the next: each makes the host wait
+from trainers.steps import compute, scaled_update
 
 
 class PromptTrainer(TrainerX):
@@ -245,39 +241,25 @@ class PromptTrainer(TrainerX):
         """Scaled cosines (B, C) of unit image (B, D) and class features (C, D)."""
         return self.clip.logit_scale * features @ class_features.T
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
+    def forward_backward(self, batch: dict) -> dict[str, float] | dict[str, Tensor]:
         """One training step on `batch` = {"img": (B, 3, R, R) or "feature": (B, D), "label": (B,)}.
 
         Returns:
-            The loss terms and `acc`, the accuracy on the batch in percent.
+            The loss terms and `acc`, the accuracy on the batch in percent: numbers, or scalar
+            tensors where the engine reads those of many steps at once (`holds_back`).
 
         Raises:
-            FloatingPointError: a loss term is not finite; the message gives all terms.
+            FloatingPointError: a number of a loss is not finite; the message gives all terms, and
+                nothing was updated.
         """
         images, label = self.parse_batch_train(batch)
-        features = self.image_features(images)  # (B, D)
-        B = len(label)
-        size = self.images_per_pass(B)
-        logits, found = [], []
-        self.model_zero_grad()
-        for part, part_label in zip(features.split(size), label.split(size), strict=True):
-            part_logits, terms = self.losses(part, part_label)
-            # terms are means over images, so that those of the parts add up to the batch's
-            terms = {name: term * (len(part) / B) for name, term in terms.items()}
-            found += [term.detach().reshape(1).to(label.device) for term in terms.values()]
-            self.backward(terms)
-            logits.append(part_logits.detach())
-        found += compute_accuracy(torch.cat(logits), label)
-        # one transfer for all: each makes the host wait for the device
-        *values, acc = torch.cat(found).tolist()
-        summary = {name: sum(values[i :: len(terms)]) for i, name in enumerate(terms)}
-        if not all(map(math.isfinite, summary.values())):
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
-            raise FloatingPointError(f"Loss is infinite or NaN! Loss terms: {shown}.")
+        terms = compute(self, self.image_features(images), label)
+        # upstream's engine reads numbers of each step, and does not check them
+        summary = terms.unread() if getattr(self, "holds_back", False) else terms.read()
         self.model_update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {**summary, "acc": acc}
+        return summary
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Images (B, 3, R, R), or their features (B, D) if the loader has them; labels (B,)."""
@@ -296,21 +278,11 @@ class PromptTrainer(TrainerX):
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     def model_update(self, names: Any = None) -> None:
-        """Optimiser step, with the gradient scaler where there is one.
-
-        Raises:
-            FloatingPointError: gradients overflow at any scale, so that no step was made for long.
-        """
+        """Optimiser step, with the gradient scaler where there is one: see `scaled_update`."""
         if self.scaler is None:
             super().model_update(names)
-            return
-        self.scaler.step(self.optim)
-        self.scaler.update()
-        if self.batch_idx % SCALE_FREQ == 0 and self.scaler.get_scale() < LEAST_SCALE:
-            raise FloatingPointError(
-                "Gradients overflow in half precision in every step: "
-                f"use TRAINER.{self.node()}.PREC bf16 or fp32"
-            )
+        else:
+            scaled_update(self)
 
     # ---- evaluation ---------------------------------------------------------------------
 

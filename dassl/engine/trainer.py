@@ -6,6 +6,7 @@ import os.path as osp
 import shutil
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -20,7 +21,6 @@ from dassl.utils import (
     UserError,
     atomic_open,
     get_device,
-    log_only,
     mkdir_if_missing,
     progress,
 )
@@ -28,6 +28,7 @@ from dassl.utils.checkpoint import BEST_NAME
 
 from .base import TrainerBase
 from .metrics_log import MetricsLog
+from .step_reports import StepReports, stopped
 
 __all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
 
@@ -264,18 +265,19 @@ class TrainerX(SimpleTrainer):
         """Train on every batch once; print, plot and record the loss terms."""
         assert self.train_loader_x is not None
         self.set_model_mode("train")
-        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        reports, batch_time, data_time = StepReports(self), AverageMeter(), AverageMeter()
         self.num_batches = len(self.train_loader_x)
         start, lr = time.time(), self.get_current_lr()
         end = start
         for batch_idx, batch in enumerate(self.train_loader_x):
             self.batch_idx = batch_idx
             data_time.update(time.time() - end)
-            losses.update(self._checked_step(batch))
+            terms = self._step(batch, reports)
             batch_time.update(time.time() - end)
-            self._report(losses, batch_time, data_time)
-            self._advance_bar(losses, lr)
+            reports.add(terms, batch_time, data_time)
+            self._advance_bar(reports.losses, lr)
             end = time.time()
+        reports.tell()
         if not batch_time.count:
             raise UserError(
                 f"No batch to train on: the sampler {self.cfg.DATALOADER.TRAIN_X.SAMPLER} yields "
@@ -284,59 +286,34 @@ class TrainerX(SimpleTrainer):
             )
         if self._metrics is not None:
             seconds = round(time.time() - start, 3)
-            values = losses.averages() | self.epoch_metrics() | {"lr": lr, "seconds": seconds}
+            means = reports.losses.averages()
+            values = means | self.epoch_metrics() | {"lr": lr, "seconds": seconds}
             self._metrics.write(self.epoch + 1, "train", values)
 
     def epoch_metrics(self) -> dict[str, Any]:
         """What else metrics.jsonl says of an epoch, asked for once at its end; plain values."""
         return {}
 
-    def _checked_step(self, batch: Any) -> dict[str, float] | None:
-        """Make a step; raise FloatingPointError that says where if a loss term is not finite."""
+    @cached_property
+    def holds_back(self) -> bool:
+        """Whether the host reads the terms of many steps at once, as it waits for them each time.
+
+        What is not finite is then found with its batch, but after steps that followed it.
+        """
+        return self.device.type != "cpu"
+
+    def _step(self, batch: Any, reports: StepReports) -> Mapping[str, Any] | None:
+        """Make a step; an error of its numbers says where, unless an earlier step is to blame."""
         try:
-            summary = self.forward_backward(batch)
-            if summary is None:
-                return None
-            values = {name: float(value) for name, value in summary.items()}
-            wrong = [
-                f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)
-            ]
-            if wrong:
-                raise FloatingPointError(f"Loss is infinite or NaN! ({', '.join(wrong)})")
-            return values
+            return self.forward_backward(batch)
         except (FloatingPointError, OverflowError, RuntimeError) as error:
+            reports.read()
             told = str(error)
             if isinstance(error, RuntimeError) and "without overflow" not in told:
                 raise
             if not isinstance(error, FloatingPointError):
                 told = f"A rate, weight or temperature is too large ({told})."
-            raise FloatingPointError(
-                f"{told} At epoch {self.epoch + 1}/{self.max_epoch}, "
-                f"batch {self.batch_idx + 1}/{self.num_batches}. Training stops and this epoch is "
-                "not saved. Try a lower OPTIM.LR or a higher precision."
-            ) from error
-
-    def _report(
-        self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter
-    ) -> None:
-        """Show the progress and write the curves."""
-        done, lr = self.batch_idx + 1, self.get_current_lr()
-        freq = self.cfg.TRAIN.PRINT_FREQ
-        if done % freq == 0 or self.num_batches < freq:
-            left = self.num_batches - done + (self.max_epoch - self.epoch - 1) * self.num_batches
-            eta = datetime.timedelta(seconds=int(batch_time.avg * left))
-            line = (
-                f"epoch [{self.epoch + 1}/{self.max_epoch}] "
-                f"batch [{done}/{self.num_batches}] "
-                f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
-                f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
-                f"{losses} lr {lr:.4e} eta {eta}"
-            )
-            (log_only if progress.on_terminal() else print)(line)
-        step = self.epoch * self.num_batches + self.batch_idx
-        for name, average in losses.averages().items():
-            self.write_scalar(f"train/{name}", average, step)
-        self.write_scalar("train/lr", lr, step)
+            raise stopped(self, told, self.batch_idx) from error
 
     def _advance_bar(self, losses: MetricMeter, lr: float) -> None:
         """Move the bar of the whole training, which is shown on a terminal only."""

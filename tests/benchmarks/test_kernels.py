@@ -69,7 +69,7 @@ def test_ours_launches_fewer_kernels_than_the_plain_way_for_any_list(method, len
         )
     assert ours == again
     assert ours.kernels < plain.kernels
-    assert ours.transfers == 1
+    assert plain.transfers == ours.transfers == 0
     assert ours.tokens <= (1.3 if len(lengths) >= 100 else 1.8) * ours.needed
     sets = 2 if method == "CoCoOp" else 1
     assert plain.tokens == 77 * len(lengths) * sets
