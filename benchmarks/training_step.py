@@ -107,7 +107,8 @@ class Step:
         names = class_names(self.count)
         kinds = [PlainCLIP, FrozenCLIP] if self.plain else [FrozenCLIP]
         clips = [kind(model, precision).to(self.device) for kind in kinds]
-        self.trainers = [bare_trainer(self.method, clip, names, *self.pairs) for clip in clips]
+        pairs = ("TRAIN.CUDA_GRAPH", "off", *self.pairs)
+        self.trainers = [bare_trainer(self.method, clip, names, *pairs) for clip in clips]
         ours = self.trainers[-1]
         if hasattr(ours, "pool"):
             for trainer in self.trainers:  # both distil from the same teachers

@@ -100,6 +100,7 @@ def _without_methods() -> CfgNode:
     cfg.DATASET.SOURCE = ""  # what a tested model was trained on, if that is another dataset
     cfg.TEST.PREDICTIONS = False  # keep what the model says of each image
     cfg.MODEL.COMPILE = False  # the image tower, by torch.compile
+    cfg.TRAIN.CUDA_GRAPH = "auto"  # training steps as a CUDA graph: auto, on, off
     return cfg
 
 

@@ -42,6 +42,7 @@ NEUTRAL_KEYS = (
     "DATALOADER.TEST.BATCH_SIZE",
     "DATALOADER.MEMORY_MB",
     "TRAIN.PRINT_FREQ",
+    "TRAIN.CUDA_GRAPH",  # no more than rounding on a GPU, as two runs on it may differ
     "TRAIN.CHECKPOINT_FREQ",
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",

@@ -195,6 +195,10 @@ ROWS: dict[str, Setting] = {
     "OPTIM.WARMUP_RECOUNT": Setting("the schedule starts after the warm-up"),
     "TRAIN.CHECKPOINT_FREQ": Setting("epochs between checkpoints; below 1: only the last"),
     "TRAIN.PRINT_FREQ": Setting("batches between two lines", least=1),
+    "TRAIN.CUDA_GRAPH": Setting(
+        "replay training steps as a CUDA graph; auto: where it gives the same bits",
+        choices=("auto", "on", "off"),
+    ),
     "TRAIN.COUNT_ITER": Setting(_UNUSED, choices=("train_x", "train_u", "smaller_one")),
     "TEST.EVALUATOR": Setting("what counts right answers", choices=_evaluators),
     "TEST.PER_CLASS_RESULT": Setting("say the accuracy of each class"),

@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 import train
 import trainers
 from benchmarks.reference import plain_clip
+from dassl.engine import TrainerX
+from tests.trainers.cpu_graphs import Graphs
+from trainers import graphs
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
 from trainers.features.cache import VARIABLE
@@ -79,6 +82,21 @@ def job(data_root: Path, tmp_path: Path) -> Callable[..., list[str]]:
         ]
 
     return arguments
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of steps are read later, as on a GPU."""
+    monkeypatch.setattr(TrainerX, "holds_back", True)
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch, held_back: None) -> Graphs:
+    """Steps are captured on the CPU, and their figures are read later."""
+    found = Graphs()
+    monkeypatch.setattr(graphs, "has_graphs", lambda device: True)
+    monkeypatch.setattr(graphs, "capture", found)
+    return found
 
 
 @pytest.fixture

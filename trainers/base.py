@@ -24,10 +24,11 @@ from trainers.checkpoints import read_checkpoint
 from trainers.custom_clip import CustomCLIP
 from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
+from trainers.graphs import Static, StepGraph, mode_of
 from trainers.other_classes import for_classes
 from trainers.prompts.pool import load_pool
 from trainers.settings import UNKNOWN, Setting
-from trainers.steps import compute, scaled_update
+from trainers.steps import scaled_update
 
 
 class PromptTrainer(TrainerX):
@@ -102,6 +103,18 @@ class PromptTrainer(TrainerX):
     def backward(self, terms: dict[str, Tensor]) -> None:
         """Add the gradients of the loss terms to the parameters."""
         self.scaled(terms["loss"]).backward()
+
+    def static_step(self) -> Static:
+        """What holds for each step alike, so that it may be captured as a CUDA graph.
+
+        Each class says it itself: what it inherits need not be true of what it changes.
+        """
+        return Static()
+
+    @cached_property
+    def step_graph(self) -> StepGraph:
+        """Gradients and figures of a step: `steps.compute`, captured where it can be."""
+        return StepGraph(self)
 
     @cached_property
     def model(self) -> CustomCLIP:
@@ -212,6 +225,7 @@ class PromptTrainer(TrainerX):
         cfg = self.cfg
         self.batch_idx = self.num_batches = 0
         precision = resolve_precision(self.knobs.PREC, self.device, f"TRAINER.{self.node()}")
+        mode_of(cfg, self.device)  # before anything heavy loads
         name = cfg.MODEL.BACKBONE.NAME
         print(f"Loading CLIP (backbone: {name}, precision: {precision.name})")
         self.clip = load_clip(name, precision)
@@ -234,6 +248,8 @@ class PromptTrainer(TrainerX):
         self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("prompt_learner", self.prompt_learner, self.optim, self.sched)
+        if type(self).forward_backward is not PromptTrainer.forward_backward:
+            self.step_graph.give_up(f"{type(self).__name__} has its own forward_backward")
 
     # ---- one step -----------------------------------------------------------------------
 
@@ -253,7 +269,7 @@ class PromptTrainer(TrainerX):
                 nothing was updated.
         """
         images, label = self.parse_batch_train(batch)
-        terms = compute(self, self.image_features(images), label)
+        terms = self.step_graph(self.image_features(images), label)
         # upstream's engine reads numbers of each step, and does not check them
         summary = terms.unread() if getattr(self, "holds_back", False) else terms.read()
         self.model_update()
@@ -283,6 +299,11 @@ class PromptTrainer(TrainerX):
             super().model_update(names)
         else:
             scaled_update(self)
+
+    def after_train(self) -> None:
+        """Test, with the memory that training steps no longer need."""
+        self.step_graph.release()
+        super().after_train()
 
     # ---- evaluation ---------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class CoCoOp(SoftPromptTrainer):
 
     defaults = {key: CoOp.defaults[key] for key in ("N_CTX", "CTX_INIT", "PREC")}
     image_conditional = True
+    static_step = SoftPromptTrainer.static_step
 
     def build_prompts(self, clip: FrozenCLIP, classnames: list[str]) -> nn.Module | None:
         """The context and the meta-net."""

@@ -77,3 +77,4 @@ class CoOp(SoftPromptTrainer):
         "PREC": "auto",
         "CLASS_TOKEN_POSITION": "end",
     }
+    static_step = SoftPromptTrainer.static_step

@@ -31,6 +31,7 @@ class KgCoOp(SoftPromptTrainer):
     }
     # modules that the published code builds, saves and never uses
     dead_keys = (*PromptTrainer.dead_keys, "bias_vectors", "meta_net.")
+    static_step = SoftPromptTrainer.static_step
 
     def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, C) and the terms loss, ce, score."""

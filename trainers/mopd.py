@@ -15,6 +15,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.coop import CoOp, SoftPromptTrainer
 from trainers.errors import MethodError
+from trainers.graphs import Static
 from trainers.losses import distillation
 from trainers.prompts.gates import GATES, LEARNED, Gate, GateLog
 from trainers.prompts.pool import check_num_teachers
@@ -82,7 +83,7 @@ class MoPD(SoftPromptTrainer):
         assert learner is not None
         knobs = self.knobs
         self.gate = Gate(knobs.GATE, knobs.NUM_TEACHERS, knobs.GATE_NOISE, knobs.GATE_WARMUP)
-        self.gate_log = GateLog(len(self.pool))
+        self.gate_log = GateLog(len(self.pool), clip.logit_scale.device)
         gate = self.gate.parameter(clip.embed_dim, len(self.pool))
         learner.register_parameter("gate", gate)
         return learner
@@ -90,7 +91,7 @@ class MoPD(SoftPromptTrainer):
     def before_epoch(self) -> None:
         """Forget what the gate did in an epoch that was cut off."""
         super().before_epoch()
-        self.gate_log.take()
+        self.gate_log.forget()
 
     def epoch_metrics(self) -> dict[str, Any]:
         """What the gate did in the epoch, see `GateLog.take`."""
@@ -108,6 +109,12 @@ class MoPD(SoftPromptTrainer):
         ce = F.cross_entropy(student, label)
         loss = knobs.ALPHA * ce + (1 - knobs.ALPHA) * mpd + knobs.BETA * mps
         return student, {"loss": loss, "ce": ce, "mpd": mpd, "mps": mps}
+
+    def static_step(self) -> Static:
+        """The step is another one in the warm-up; the log of the gate is added to."""
+        if self.gate.draws:
+            return Static(unless="the gate draws random numbers in each step")
+        return Static(self.gate.warms_up(self.epoch), (self.gate_log.sums,))
 
     def teacher_logits(self, features: Tensor) -> Tensor:
         """Logits (B, H, C) of the pool's prompts for unit image features (B, D)."""

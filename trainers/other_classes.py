@@ -12,7 +12,7 @@ import torch
 
 from trainers.errors import MethodError
 
-FOR_THE_CLASSES = ("model", "teachers", "hand_made")  # made on first use
+FOR_THE_CLASSES = ("model", "teachers", "hand_made", "step_graph")  # made on first use
 
 
 def for_classes(trainer: Any, classnames: list[str]) -> Any:

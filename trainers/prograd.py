@@ -45,6 +45,7 @@ class ProGrad(SoftPromptTrainer):
         **dict.fromkeys(("LOSS.NAME", "LOSS.GM", "LOSS.ALPHA", "TRAINER.COOP.ALPHA"), ""),
     }
     right_align = True
+    static_step = SoftPromptTrainer.static_step
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse words that do not fit."""

@@ -135,6 +135,8 @@ class Setting:
 
     def _typed(self, kind: str, value: Any, default: Any) -> Any:
         """The value as its kind; whole numbers serve as decimal ones."""
+        if kind == "text" and type(switch := _parsed(value)) is bool and "on" in self.names():
+            value = "on" if switch else "off"  # as YAML reads these words
         found = READERS[kind](value)
         if kind == "list":
             if self.of is not None:

@@ -35,6 +35,8 @@ class SiPD(SoftPromptTrainer):
         "ALPHA": Setting("weight of the classification loss", least=0, most=1),
     }
 
+    static_step = SoftPromptTrainer.static_step
+
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a teacher that is not in the pool; the pool is cut to the one teacher."""
         super().check_cfg(cfg)

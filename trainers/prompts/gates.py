@@ -1,7 +1,7 @@
 """MoPD's gate: which K of the H teachers an image learns from, and with what weights."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ GATES = {
     "oracle": "the teacher's log-probability of the true label, an upper bound for analysis",
 }
 LEARNED = ("learned", "dataset")
+DRAWN = ("uniform_topk", "random")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class Gate:
     num_teachers: int = 3
     noise: float = 0.0
     warmup: int = 0
+
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers are drawn for each batch."""
+        return bool(self.noise) or self.kind in DRAWN
+
+    def warms_up(self, epoch: int) -> bool:
+        """Whether all H teachers are picked in an epoch, counted from 0."""
+        return epoch < self.warmup
 
     def parameter(self, embed_dim: int, H: int) -> nn.Parameter | None:
         """What is learned, zero at the start: (D, H), or (H,) for all images, or nothing."""
@@ -74,7 +84,7 @@ class Gate:
             scores = teachers.new_zeros(B, H)
         else:
             scores = self._normal(teachers, generator)
-        K = H if self.kind == "uniform" or epoch < self.warmup else self.num_teachers
+        K = H if self.kind == "uniform" or self.warms_up(epoch) else self.num_teachers
         noise = self._normal(teachers, generator) * self.noise if self.noise else None
         weights, picked = pick_teachers(scores, K, noise)
         if self.kind in ("uniform", "uniform_topk"):
@@ -114,27 +124,35 @@ def spread_out(values: Tensor, picked: Tensor, H: int) -> Tensor:
     return values.new_zeros(len(values), H).scatter(1, picked, values)
 
 
-@dataclass
 class GateLog:
     """What a gate does in an epoch, summed up on the device: a step waits for nothing.
 
     Attributes:
+        sums: (2 H + 2,) float64, of picks and of weights of each teacher, of entropies, of images;
+            always the same tensor.
+
+    Args:
         num_teachers: H.
+        device: of the gate.
     """
 
-    num_teachers: int
-    images: int = 0
-    _sums: Tensor | None = field(default=None, repr=False)  # (2 H + 1,): picks, weights, entropy
+    def __init__(self, num_teachers: int, device: torch.device | str = "cpu"):
+        self.num_teachers = num_teachers
+        self.sums = torch.zeros(2 * num_teachers + 2, dtype=torch.float64, device=device)
 
     @torch.no_grad()
     def add(self, weights: Tensor, picked: Tensor) -> None:
         """Count a batch: weights (B, K) and indices (B, K) of the picked teachers."""
         weights, H = weights.detach().double(), self.num_teachers
-        both = [spread_out(values, picked, H) for values in (torch.ones_like(weights), weights)]
+        picks = weights.new_zeros(len(weights), H).scatter(1, picked, 1.0)
         entropy = torch.special.entr(weights).sum(dim=-1, keepdim=True)
-        sums = torch.cat([*both, entropy], dim=-1).sum(dim=0)
-        self._sums = sums if self._sums is None else self._sums + sums
-        self.images += len(weights)
+        each = [picks, spread_out(weights, picked, H), entropy]
+        self.sums[:-1].add_(torch.cat(each, dim=-1).sum(dim=0))
+        self.sums[-1].add_(len(weights))
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.sums.zero_()
 
     def take(self) -> dict[str, Any]:
         """Means over the images since the last call, as metrics.jsonl has them; then forget them.
@@ -144,10 +162,11 @@ class GateLog:
             gate_weight: of each teacher, its mean weight (sums to 1).
             gate_entropy: mean entropy of an image's weights, in bits: 0 to log2 K.
         """
-        if self._sums is None:
+        *sums, images = self.sums.tolist()
+        self.forget()
+        if not images:
             return {}
-        H, means = self.num_teachers, (self._sums / self.images).tolist()
-        self._sums, self.images = None, 0
+        H, means = self.num_teachers, [one / images for one in sums]
         return {
             "gate_load": means[:H],
             "gate_weight": means[H:-1],

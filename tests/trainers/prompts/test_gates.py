@@ -253,7 +253,7 @@ def test_the_log_has_means_over_all_images_of_an_epoch(K, H, batches):
 
 
 def test_the_log_reads_nothing_from_the_device_before_the_end_of_an_epoch():
-    log = GateLog(3)
+    log = GateLog(3, "meta")
     for _ in range(2):  # tensors of this device have no values that could be read
         log.add(torch.rand(4, 2, device="meta"), torch.zeros(4, 2, dtype=torch.long, device="meta"))
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
