@@ -72,7 +72,8 @@ def batches(
     Args:
         images: as `find_images` gives them.
         transform: from a picture in RGB to a tensor (3, R, R).
-        size: images that are read at once; fewer come where some cannot be read.
+        size: images that come together, fewer where some cannot be read; twice as many are in
+            memory.
         problems: gets the images that cannot be read.
     """
 
@@ -85,11 +86,14 @@ def batches(
         return transform(picture)
 
     threads = min(MOST_THREADS, os.cpu_count() or 1)
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
     with ThreadPoolExecutor(threads) as pool, progress.bar(total=len(images), unit="image") as bar:
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
+        ahead = [pool.map(read, part) for part in parts[:1]]
+        for place, part in enumerate(parts):
+            # the next batch is read while this one is computed
+            ahead += [pool.map(read, later) for later in parts[place + 1 : place + 2]]
             names, tensors = [], []
-            for (name, _), found in zip(part, pool.map(read, part), strict=True):
+            for (name, _), found in zip(part, ahead.pop(0), strict=True):
                 if isinstance(found, str):
                     problems.append({"image": name, "error": found})
                 else:

@@ -8,7 +8,7 @@ image.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -99,12 +99,22 @@ class DeviceViews(DatasetWrapper):
         """Resize, flip and normalise uint8 crops (3, h, w)."""
         resize = next(step for step in self.steps if isinstance(step, SIZE_STEPS))
         out = resize_as_pillow(images, resize.size, resize.interpolation)
-        mirrored = torch.tensor(flipped, device=out.device)[:, None, None, None]
-        out = torch.where(mirrored, out.flip(-1), out).float().div(255)
-        for step in self.steps:
-            if isinstance(step, T.Normalize):
-                out = F.normalize(out, step.mean, step.std)
+        mirrored = _numbers(flipped, torch.bool, out.device)[:, None, None, None]
+        # by a tensor: a GPU multiplies by the reciprocal of a number, which rounds otherwise
+        out = torch.where(mirrored, out.flip(-1), out).float().div_(self._constants[0])
+        for mean, std in self._constants[1]:
+            out.sub_(mean).div_(std)  # as torchvision, which would look at std on the host
         return out
+
+    @cached_property
+    def _constants(self) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        """The largest level, and mean and deviation (3, 1, 1) of each normalisation."""
+        steps = [step for step in self.steps if isinstance(step, T.Normalize)]
+        normal = [
+            [torch.tensor(v, dtype=torch.float32, device=self.device).view(-1, 1, 1) for v in pair]
+            for pair in ((step.mean, step.std) for step in steps)
+        ]
+        return torch.tensor(255.0, device=self.device), normal
 
 
 def _check_pipeline(cfg: CfgNode, transform: Any) -> None:
@@ -171,7 +181,7 @@ def resize_as_pillow(
     Returns:
         uint8 (B, 3, height, width).
     """
-    out = images[0].new_empty(len(images), 3, *size)
+    done: dict[int, torch.Tensor] = {}
     groups: dict[bool, list[int]] = {False: [], True: []}
     for index, image in enumerate(images):
         groups[_height_first(image, size)].append(index)
@@ -180,8 +190,17 @@ def resize_as_pillow(
         part = max(1, PART // (3 * 4 * height * width))
         for start in range(0, len(members), part):
             some = members[start : start + part]
-            out[some] = _resize_padded([images[i] for i in some], size, mode, height_first)
-    return out
+            resized = _resize_padded([images[i] for i in some], size, mode, height_first)
+            done |= zip(some, resized, strict=True)
+    return torch.stack([done[i] for i in range(len(images))])
+
+
+def _numbers(
+    values: Sequence[float], dtype: torch.dtype, device: torch.device | str
+) -> torch.Tensor:
+    """Numbers on a device; the host does not wait until they are there."""
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.tensor(values, dtype=dtype, pin_memory=on_gpu).to(device, non_blocking=True)
 
 
 def _height_first(image: torch.Tensor, size: Sequence[int]) -> bool:
@@ -234,10 +253,10 @@ def _weights(
     device: torch.device,
 ) -> torch.Tensor:
     """Pillow's weights (B, out, n) in units of 2**-22, for B lengths of at most n pixels."""
-    length = torch.tensor(lengths, dtype=torch.float64, device=device)[:, None, None]
+    length = _numbers(lengths, torch.float64, device)[:, None, None]
     pixel = torch.arange(max(lengths), dtype=torch.float64, device=device)
     target = torch.arange(out, dtype=torch.float64, device=device)[:, None]
-    scale = length / out
+    scale = length / torch.full_like(length, out)  # a GPU divides by numbers less exactly
     centre = (target + 0.5) * scale
     distance = (pixel - centre + 0.5) * (1 / scale.clamp(min=1))
     weight = kernel(distance.abs()) * (pixel < length)

@@ -241,7 +241,9 @@ class SimpleTrainer(TrainerBase):
 
     def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[Any, torch.Tensor]:
         """Return images (B, 3, H, W) and labels (B,) on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        # loaders pin their batches where there is a GPU, so that copies need not be waited for
+        images, labels = (batch[key].to(self.device, non_blocking=True) for key in ("img", "label"))
+        return images, labels
 
 
 class TrainerX(SimpleTrainer):

@@ -16,6 +16,7 @@ from .build import EVALUATOR_REGISTRY
 __all__ = ["Classification", "EvaluatorBase"]
 
 TOP = 5  # likeliest classes that are kept of each image
+WAITING = 16  # batches whose figures stay on a GPU until the host reads them, all at once
 LOGITS_LIMIT = 2**27  # bytes of the logits that are kept; more than ImageNet's in half precision
 
 
@@ -38,9 +39,40 @@ class EvaluatorBase:
         raise NotImplementedError
 
 
+class _Counted:
+    """An attribute that is up to date when it is read: batches that wait are counted first."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._key = f"counted{name}"
+
+    def __get__(self, evaluator: Any, owner: type) -> Any:
+        if evaluator is None:
+            return self
+        evaluator._count()
+        return vars(evaluator)[self._key]
+
+    def __set__(self, evaluator: Any, value: Any) -> None:
+        vars(evaluator)[self._key] = value
+
+
+def _at_once(device: torch.device) -> int:
+    """Batches that are counted together."""
+    return WAITING if device.type == "cuda" else 1
+
+
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Top-1 classification (Dassl API, section 5)."""
+    """Top-1 classification (Dassl API, section 5).
+
+    Batches on a GPU are counted `WAITING` at a time, or once a figure is read, so that the host
+    does not wait for each.
+    """
+
+    _correct: Any = _Counted()
+    _total: Any = _Counted()
+    _y_true: Any = _Counted()
+    _y_pred: Any = _Counted()
+    _outputs: Any = _Counted()
 
     def __init__(
         self, cfg: CfgNode, lab2cname: Mapping[int, str] | None = None, **kwargs: Any
@@ -53,11 +85,12 @@ class Classification(EvaluatorBase):
 
     def reset(self) -> None:
         """Forget what was processed."""
+        self._waiting: list[dict[str, torch.Tensor]] = []
         self._correct = 0
         self._total = 0
-        self._y_true: list[int] = []
-        self._y_pred: list[int] = []
-        self._outputs: list[dict[str, torch.Tensor]] = []
+        self._y_true = []  # labels and predictions, numbers
+        self._y_pred = []
+        self._outputs = []  # of each batch, tensors by name
         self._keeps_logits = bool(self.cfg.TEST.get("PREDICTIONS", False))
         self.results: OrderedDict[str, float] = OrderedDict()  # of the last evaluate()
 
@@ -90,32 +123,22 @@ class Classification(EvaluatorBase):
 
         Raises:
             FloatingPointError: the largest logit of an image is NaN or infinite. Single classes
-                may be ruled out by minus infinity.
+                may be ruled out by minus infinity. On a GPU a later call may tell it.
         """
-        highest, pred = mo.max(1)
-        wrong = ~highest.isfinite()
-        if wrong.any():
-            first = self._total + int(wrong.nonzero()[0])
-            raise FloatingPointError(
-                f"Logits of {int(wrong.sum())} of {len(mo)} images of a batch are NaN or infinite, "
-                f"the first is image {first} of the list (counted from 0): nothing is predicted. "
-                "Either the model diverged or its checkpoint is damaged: load another epoch, or "
-                "train with a lower OPTIM.LR or a higher precision."
-            )
-        self._correct += int(pred.eq(gt).sum().item())
-        self._total += gt.shape[0]
-        self._y_true.extend(gt.tolist())
-        self._y_pred.extend(pred.tolist())
-        self._keep(mo.detach(), gt, pred)
+        self._waiting.append(self._figures(mo.detach(), gt))
+        if len(self._waiting) >= _at_once(mo.device):
+            self._count()
 
-    def _keep(self, mo: torch.Tensor, gt: torch.Tensor, pred: torch.Tensor) -> None:
-        """Keep what `outputs` returns of a batch."""
+    def _figures(self, mo: torch.Tensor, gt: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is counted and kept of a batch, on its device, a row for each image."""
+        highest, pred = mo.max(1)
         top = mo.topk(min(TOP, mo.shape[1]), dim=1).indices
         # of equal logits topk may put another class first than max
         top = torch.where(top == pred[:, None], top[:, :1], top)
         top[:, 0] = pred
         log = mo.double().log_softmax(1)
-        kept = {
+        found = {
+            "finite": highest.isfinite(),
             "label": gt,
             "top": top,
             "confidence": log.max(1).values.exp(),
@@ -123,13 +146,48 @@ class Classification(EvaluatorBase):
         }
         if self._keeps_logits:
             half = mo.half()
-            fits = self._total * mo.shape[1] * half.element_size() <= LOGITS_LIMIT
-            self._keeps_logits = fits and bool((half.isfinite() == mo.isfinite()).all())
-            kept["logits"] = half
-        self._outputs.append({name: value.cpu() for name, value in kept.items()})
+            found["logits"] = half
+            found["fits"] = (half.isfinite() == mo.isfinite()).all(1)
+        return found
+
+    def _count(self) -> None:
+        """Count the batches that wait; the host waits for their device once."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        sizes = [len(found["label"]) for found in waiting]
+        host = {
+            name: torch.cat([found[name] for found in waiting]).cpu().split(sizes)
+            for name in waiting[0]
+        }
+        for place in range(len(sizes)):
+            self._add({name: parts[place] for name, parts in host.items()})
+
+    def _add(self, found: dict[str, torch.Tensor]) -> None:
+        """Count a batch, and keep what `outputs` returns of it."""
+        wrong = ~found.pop("finite")
+        if wrong.any():
+            first = self._total + int(wrong.nonzero()[0])
+            raise FloatingPointError(
+                f"Logits of {int(wrong.sum())} of {len(wrong)} images of a batch are NaN or "
+                f"infinite, the first is image {first} of the list (counted from 0): nothing is "
+                "predicted. Either the model diverged or its checkpoint is damaged: load another "
+                "epoch, or train with a lower OPTIM.LR or a higher precision."
+            )
+        gt, pred = found["label"], found["top"][:, 0]
+        self._correct += int(pred.eq(gt).sum())
+        self._total += len(gt)
+        self._y_true.extend(gt.tolist())
+        self._y_pred.extend(pred.tolist())
+        if self._keeps_logits:
+            half = found["logits"]
+            takes = self._total * half.shape[1] * half.element_size()
+            self._keeps_logits = takes <= LOGITS_LIMIT and bool(found.pop("fits").all())
+        self._outputs.append(found)
         if not self._keeps_logits:
             for one in self._outputs:
                 one.pop("logits", None)
+                one.pop("fits", None)
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Return accuracy, error_rate and macro_f1 in percent (and perclass_accuracy if asked for).

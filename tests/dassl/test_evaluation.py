@@ -8,6 +8,7 @@ from sklearn.metrics import f1_score
 
 from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
+from dassl.evaluation import evaluator as evaluator_module
 from dassl.metrics import compute_accuracy
 from dassl.utils import UserError
 
@@ -184,3 +185,49 @@ def test_base_and_new_classes_have_a_confusion_matrix_each(tmp_path):
         ev.evaluate()
         assert (tmp_path / name).is_file()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("limit", [2**27, 100])
+@pytest.mark.parametrize("together", [3, 100])
+def test_batches_that_are_counted_together_are_counted_the_same(monkeypatch, together, limit):
+    monkeypatch.setattr(evaluator_module, "LOGITS_LIMIT", limit)
+    generator = torch.Generator().manual_seed(1)
+    batches = [
+        (torch.randn(n, 7, generator=generator), torch.randint(7, (n,), generator=generator))
+        for n in (5, 5, 5, 5, 2)
+    ]
+    found = []
+    for at_once in (1, together):
+        monkeypatch.setattr(evaluator_module, "_at_once", lambda device, n=at_once: n)
+        cfg = get_cfg_default()
+        cfg.TEST.PREDICTIONS = True
+        ev = build_evaluator(cfg)
+        for place, batch in enumerate(batches):
+            ev.process(*batch)
+            if place == 3:
+                assert (ev.total, ev._total, len(ev._y_pred)) == (20, 20, 20)
+        found.append((ev.evaluate(), ev.correct, ev._y_true, ev._y_pred, ev.outputs))
+    first, second = found
+    assert first[:4] == second[:4] and first[4].keys() == second[4].keys()
+    assert ("logits" in first[4]) == (limit > 100) and "fits" not in first[4]
+    assert all((first[4][name] == second[4][name]).all() for name in first[4])
+
+
+def test_logits_that_are_not_finite_are_told_when_they_are_counted(monkeypatch):
+    monkeypatch.setattr(evaluator_module, "_at_once", lambda device: 100)
+    ev = build_evaluator(get_cfg_default())
+    for value in (1.0, float("nan"), 1.0):
+        ev.process(torch.full((3, 2), value), torch.zeros(3, dtype=torch.long))
+    message = "Logits of 3 of 3 images of a batch are NaN or infinite, the first is image 3 of"
+    with pytest.raises(FloatingPointError, match=message):
+        ev.evaluate()
+
+
+def test_a_guest_may_count_by_itself():
+    ev = build_evaluator(get_cfg_default())
+    ev._correct += 2
+    ev._total += 3
+    ev._y_true.extend([0, 1, 1])
+    ev._y_pred.extend([0, 1, 0])
+    assert (ev.correct, ev.total) == (2, 3)
+    assert ev.evaluate()["accuracy"] == 100 * 2 / 3

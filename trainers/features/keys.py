@@ -20,7 +20,10 @@ from trainers.features.cache import FeatureCache
 from trainers.features.files import list_digest
 
 # files below trainers/ that decide about the bits of features, or what tells them apart
-CODE = ("backbones/*.py", "features/files.py", "features/keys.py", "features/loaders.py")
+CODE = (
+    *("backbones/*.py", "features/ahead.py", "features/files.py"),
+    *("features/keys.py", "features/loaders.py"),
+)
 
 
 def tower_key(trainer: Any) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from yacs.config import CfgNode
 
 from trainers.errors import MethodError
+from trainers.features.ahead import OnDevice, on_device
 from trainers.features.cache import FeatureCache
 from trainers.features.keys import batches_key, can_be_told, tower_key
 
@@ -37,6 +38,7 @@ class FeatureLoader:
 
     Args:
         loader: of images, as Dassl builds it.
+        device: of the tower; images are copied there ahead of it.
         encode: images (B, 3, R, R) -> features (B, D) on the device.
         cache: where features are kept.
         own_key: what features depend on beside the images; with "kind".
@@ -49,6 +51,7 @@ class FeatureLoader:
     samplers: ClassVar[tuple[type, ...]] = (SequentialSampler,)
 
     loader: Any
+    device: torch.device
     encode: Callable[[Tensor], Tensor]
     cache: FeatureCache
     own_key: dict[str, Any]
@@ -79,7 +82,7 @@ class FeatureLoader:
 
     def compute(self) -> Iterator[Batch]:
         """One pass over the images."""
-        for batch in self.loader:
+        for batch in on_device(self.loader, self.device):
             yield {"feature": self.encode(batch["img"]), "label": batch["label"]}
 
     def replay(self, feature: np.ndarray, label: np.ndarray) -> Iterator[Batch]:
@@ -181,6 +184,8 @@ class ViewFeatures(FeatureLoader):
 def use_features(trainer: Any, base: type) -> None:
     """Let a trainer whose CLIP is loaded read features instead of images, as node CACHE says.
 
+    On a GPU images that it still reads are copied there ahead of the tower.
+
     Args:
         trainer: its loaders are replaced.
         base: the class whose steps take features; a method that overrides them handles images by
@@ -189,9 +194,17 @@ def use_features(trainer: Any, base: type) -> None:
     Raises:
         MethodError: views are to be shared, and the method handles images by itself.
     """
-    cfg, cache = trainer.cfg, FeatureCache.of(trainer.cfg)
-    if cache is None:
-        return
+    cache = FeatureCache.of(trainer.cfg)
+    if cache is not None:
+        _share_features(trainer, base, trainer.cfg, cache)
+    for name in ("train_loader_x", "val_loader", "test_loader"):
+        loader = getattr(trainer, name)
+        if trainer.device.type == "cuda" and isinstance(loader, DataLoader):
+            setattr(trainer, name, OnDevice(loader, trainer.device))
+
+
+def _share_features(trainer: Any, base: type, cfg: CfgNode, cache: FeatureCache) -> None:
+    """Replace the loaders whose features the cache may hold; see `use_features`."""
 
     def own(names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(type(trainer), name) is not getattr(base, name)]
@@ -213,7 +226,8 @@ def use_features(trainer: Any, base: type) -> None:
         key = {"kind": "views", "drawn": drawn, **tower_key(trainer)}
         about = _about(cfg, f"{cfg.DATASET.NUM_SHOTS} shots, seed {cfg.SEED}")
         loader = trainer.train_loader_x
-        trainer.train_loader_x = ViewFeatures(loader, _encoder(trainer), cache, key, about)
+        place = trainer.device, _encoder(trainer)
+        trainer.train_loader_x = ViewFeatures(loader, *place, cache, key, about)
 
 
 def split_features(trainer: Any, loader: Any, cfg: CfgNode, split: str) -> SplitFeatures:
@@ -226,7 +240,8 @@ def split_features(trainer: Any, loader: Any, cfg: CfgNode, split: str) -> Split
     cache = FeatureCache.of(cfg)
     assert cache is not None  # upstream Dassl has none, and keeps its loaders
     key = {"kind": "images", **tower_key(trainer)}
-    return SplitFeatures(loader, _encoder(trainer), cache, key, _about(cfg, split))
+    place = trainer.device, _encoder(trainer)
+    return SplitFeatures(loader, *place, cache, key, _about(cfg, split))
 
 
 def _encoder(trainer: Any) -> Callable[[Tensor], Tensor]:
