@@ -1,5 +1,7 @@
 """JPEG files as heavy as photographs: detail at every scale, neither noise nor flat."""
 
+import io
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,12 @@ def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
 
 
 def write_folder(
-    folder: Path, names: list[str], train: int, test: int, size: tuple[int, int] = SIZE
+    folder: Path,
+    names: list[str],
+    train: int,
+    test: int,
+    size: tuple[int, int] = SIZE,
+    distinct: int | None = None,
 ) -> Path:
     """Write a dataset for `folder:PATH`: so many training and test images of every class.
 
@@ -42,16 +49,23 @@ def write_folder(
         names: class names.
         train: images per class, also of `test`.
         size: width and height in pixels.
+        distinct: images that are drawn; the others are copies of them, as heavy to decode. None:
+            all are.
 
     Returns:
         The folder.
     """
-    seed = 0
+    drawn: list[bytes] = []
+    numbers = count()
     for name in names:
-        for part, count in (("train", train), ("test", test)):
+        for part, images in (("train", train), ("test", test)):
             place = folder / part / name
             place.mkdir(parents=True, exist_ok=True)
-            for number in range(count):
-                picture(seed, size).save(place / f"{number:05}.jpg", quality=QUALITY)
-                seed += 1
+            for number in range(images):
+                seed = next(numbers)
+                if distinct is None or seed < distinct:
+                    file = io.BytesIO()
+                    picture(seed, size).save(file, "JPEG", quality=QUALITY)
+                    drawn.append(file.getvalue())
+                (place / f"{number:05}.jpg").write_bytes(drawn[seed % len(drawn)])
     return folder
