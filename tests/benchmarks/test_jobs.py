@@ -1,4 +1,4 @@
-"""Benchmarks of whole jobs: evaluation, base2new, profile, growth, and the report of a device."""
+"""Benchmarks of whole jobs: evaluation, base2new, profile and growth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import base2new, device, evaluation, flops, growth, job, measure, profile_job
+from benchmarks import base2new, evaluation, flops, growth, job, profile_job
 from benchmarks.images import SIZE, picture, write_folder
 from benchmarks.text_side import TextSide
 from trainers.prompts.pool import load_pool
@@ -175,25 +175,6 @@ def test_pictures_are_as_heavy_as_photographs_and_always_the_same(tmp_path: Path
     assert pixels.shape == (SIZE[1], SIZE[0], 3) and np.array_equal(pixels, picture(5))
     beside = np.corrcoef(pixels[:, 1:].ravel(), pixels[:, :-1].ravel())[0, 1]
     assert 0.9 < beside < 0.999 and pixels.std() > 40  # neither noise nor flat
-
-
-def test_the_report_of_a_device_has_all_parts(in_process, capsys, monkeypatch):
-    monkeypatch.setattr(TextSide, "peak", lambda side, way: getattr(side, f"{way}_kept"))
-    device.main(["--small", "--no-compile", "--device", "cpu"])
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"### {measure.hardware()}\n\n`python -m benchmarks.device --small ")
-    assert re.findall(r"^(.*?) \((?:small)\)", shown, flags=re.MULTILINE) == [
-        *("Text side", "Training steps", "Image tower", "base2new"),
-    ]
-    assert re.findall(r"^\| (?:CoOp|MoPD) +\| ([a-z]\w+(?: \w+)?)", shown, flags=re.MULTILINE) == [
-        *(("plain", "ours", "views", "device augment") * 2),
-    ]
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there_is_refused(stopped):
-    message = stopped(device.main, "--device", "cuda")
-    assert message == "--device cuda, but torch sees no CUDA device here: use --device cpu"
 
 
 def test_the_plain_way_ends_with_its_block():
