@@ -164,8 +164,9 @@ class Steps:
         ]
         yield (
             f"Whole table, {whole_table.seeds()} seeds: {whole_table.FORMULA}, with the shipped "
-            "batch sizes B and epochs; times of other class lists are interpolated. Steps only, "
-            "from image features that are there:"
+            "batch sizes B and epochs; times of other class lists are interpolated (>: some are "
+            "larger than all that were measured, and take more). Steps only, from image features "
+            "that are there:"
         )
         headers = ["method", "steps", "hours", "hours with graphs"]
         yield tabulate(whole_table.projection(columns), headers, STYLE, disable_numparse=True)

@@ -75,24 +75,37 @@ def seeds() -> int:
     return len(read_yaml(STUDY)["seeds"])
 
 
-def total_steps(seconds: Mapping[tuple[str, int], float], method: str) -> tuple[int, float | None]:
+@dataclass(frozen=True)
+class Total:
+    """All trainings of a method.
+
+    Attributes:
+        steps: over all datasets and seeds.
+        seconds: that they take; None where no step of the method was measured.
+        least: class lists larger than all that were measured are among them, so that it takes more.
+    """
+
+    steps: int
+    seconds: float | None
+    least: bool = False
+
+
+def total(seconds: Mapping[tuple[str, int], float], method: str) -> Total:
     """Steps of a method over all datasets and seeds, and the seconds that they take.
 
     Args:
         seconds: of a step, by method and number of classes; for other numbers of classes it is
             interpolated, and beyond them that of the nearest is taken.
-
-    Returns:
-        Steps; seconds, None where no step of the method was measured.
     """
     own = [training for training in trainings() if training.method == method]
     steps = seeds() * sum(training.steps for training in own)
     known = sorted((classes, taken) for (name, classes), taken in seconds.items() if name == method)
     if not known:
-        return steps, None
+        return Total(steps, None)
     sizes, times = zip(*known, strict=True)
     each = np.interp([training.classes for training in own], sizes, times)
-    return steps, seeds() * float(sum(t.steps * s for t, s in zip(own, each, strict=True)))
+    taken = seeds() * float(sum(t.steps * s for t, s in zip(own, each, strict=True)))
+    return Total(steps, taken, any(training.classes > sizes[-1] for training in own))
 
 
 def projection(columns: Sequence[Mapping[tuple[str, int], float]]) -> list[list[Any]]:
@@ -100,20 +113,25 @@ def projection(columns: Sequence[Mapping[tuple[str, int], float]]) -> list[list[
 
     A sum is only told where all of its methods were measured.
     """
-    rows: list[list[Any]] = []
     methods = list(dict.fromkeys(training.method for training in trainings()))
-    hours: list[list[float | None]] = []
-    for method in methods:
-        found = [total_steps(column, method) for column in columns]
-        hours.append([None if taken is None else taken / 3600 for _, taken in found])
-        rows.append([method, found[0][0], *map(_shown, hours[-1])])
-    sums = [
-        None if None in column else sum(h for h in column if h is not None)
-        for column in zip(*hours, strict=True)
+    found = [[total(column, method) for method in methods] for column in columns]
+    rows = [
+        [method, *_shown([totals[place] for totals in found])]
+        for place, method in enumerate(methods)
     ]
-    rows.append(["all", sum(row[1] for row in rows), *map(_shown, sums)])
-    return [[row[0], f"{row[1]:,}", *row[2:]] for row in rows]
+    return [*rows, ["all", *_shown([_sum(totals) for totals in found])]]
 
 
-def _shown(hours: float | None) -> str:
-    return "-" if hours is None else f"{hours:.2f}"
+def _sum(totals: Sequence[Total]) -> Total:
+    known = [one.seconds for one in totals if one.seconds is not None]
+    seconds = sum(known) if len(known) == len(totals) else None
+    return Total(sum(one.steps for one in totals), seconds, any(one.least for one in totals))
+
+
+def _shown(totals: Sequence[Total]) -> list[str]:
+    """Steps, and the hours of each column; ">" where it takes more."""
+    hours = [
+        "-" if one.seconds is None else f"{'>' * one.least}{one.seconds / 3600:.2f}"
+        for one in totals
+    ]
+    return [f"{totals[0].steps:,}", *hours]
