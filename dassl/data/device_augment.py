@@ -271,7 +271,8 @@ def _triangle(x: torch.Tensor) -> torch.Tensor:
 def _cubic(x: torch.Tensor) -> torch.Tensor:
     inner = (1.5 * x - 2.5) * x * x + 1
     outer = (((x - 5) * x + 8) * x - 4) * -0.5
-    return torch.where(x < 1, inner, torch.where(x < 2, outer, 0.0))
+    # a product: torch.where would copy a number to a GPU, and the host would wait
+    return torch.where(x < 1, inner, outer * (x < 2))
 
 
 KERNELS = {InterpolationMode.BILINEAR: _triangle, InterpolationMode.BICUBIC: _cubic}
