@@ -5,8 +5,10 @@ settings and the batch size that are shipped.
 """
 
 import argparse
+import io
 import math
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,6 +24,7 @@ from benchmarks.reference import SIZES, plain_clip
 from benchmarks.training_step import bare_trainer
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
+from trainers.graphs import has_graphs
 
 STYLE = "github"  # tables in markdown
 # base lists, from the smallest to the largest
@@ -40,16 +43,6 @@ def base_lists(most: int) -> list[tuple[str, list[str]]]:
 def methods() -> list[str]:
     """Those of the table that learn."""
     return list(dict.fromkeys(training.method for training in whole_table.trainings()))
-
-
-def graphed_step(trainer: Any, batch: dict[str, Tensor]) -> Callable[[], Any] | None:
-    """A step that replays a CUDA graph, where the trainer offers one; else None.
-
-    This is where graphs come into the report: a trainer with a method `graphed_step(batch)`, which
-    captures the step and returns a call that replays it, fills the column.
-    """
-    make = getattr(trainer, "graphed_step", None)
-    return None if make is None or trainer.device.type != "cuda" else make(batch)
 
 
 class Steps:
@@ -91,25 +84,39 @@ class Steps:
         return Part(title, rows, self.show)
 
     def row(self, method: str, dataset: str, names: list[str]) -> dict[str, Any]:
-        """Time one."""
+        """Time one, its kernels launched one by one and, on a GPU, as a CUDA graph."""
+        trainer, batch = self._made(method, names, "off")
+        step = partial(trainer.forward_backward, batch)
+        B = len(batch["label"])
+        found = {"method": method, "dataset": dataset, "classes": len(names), "images": B}
+        found["eager"] = self._seconds(step)
+        found["graph"] = self._graphed(method, names) if has_graphs(trainer.device) else None
+        found["floor"] = self._operations(trainer, B) / self.rate
+        found["memory"] = self._memory(trainer, batch, step)
+        return found
+
+    def _made(self, method: str, names: list[str], graph: str) -> tuple[Any, dict[str, Tensor]]:
+        """A method for these classes with TRAIN.CUDA_GRAPH as given, and a batch."""
         cfg = whole_table.shipped_cfg(method, "caltech101")
         B, D = cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.clip.embed_dim
-        trainer = bare_trainer(method, self.clip, names)
+        trainer = bare_trainer(method, self.clip, names, "TRAIN.CUDA_GRAPH", graph)
+        trainer.batch_idx = 1  # of which the gradient scaler is not looked at
         torch.manual_seed(1)
         if hasattr(trainer, "pool"):  # encoded once in a job, and no part of a step
             teachers = F.normalize(torch.randn(len(trainer.pool), len(names), D), dim=-1)
             trainer.__dict__["teachers"] = teachers.to(trainer.device)
         features = F.normalize(torch.randn(B, D), dim=-1)
         label = torch.randint(len(names), (B,))
-        batch = {"feature": features.to(trainer.device), "label": label.to(trainer.device)}
-        step = partial(trainer.forward_backward, batch)
-        found = {"method": method, "dataset": dataset, "classes": len(names), "images": B}
-        found["eager"] = self._seconds(step)
-        graphed = graphed_step(trainer, batch)
-        found["graph"] = None if graphed is None else self._seconds(graphed)
-        found["floor"] = self._operations(trainer, B) / self.rate
-        found["memory"] = self._memory(trainer, batch, step)
-        return found
+        return trainer, {"feature": features.to(trainer.device), "label": label.to(trainer.device)}
+
+    def _graphed(self, method: str, names: list[str]) -> float | None:
+        """Seconds of a step that is replayed; None where it is not captured."""
+        trainer, batch = self._made(method, names, "on")
+        with redirect_stdout(io.StringIO()):
+            seconds = self._seconds(partial(trainer.forward_backward, batch))
+        captured = trainer.step_graph.mode != "off"
+        trainer.step_graph.release()
+        return seconds if captured else None
 
     def _seconds(self, step: Callable[[], Any]) -> float:
         """Of one step."""

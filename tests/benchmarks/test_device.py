@@ -78,13 +78,18 @@ def test_steps_are_timed_and_the_whole_table_follows(report, monkeypatch):
     assert int(hours[-1][1].replace(",", "")) == total == 868_815
 
 
-def test_a_trainer_that_offers_graphs_fills_their_column():
-    cuda = SimpleNamespace(type="cuda")
-    offers = SimpleNamespace(device=cuda, graphed_step=lambda batch: lambda: batch["label"])
-    assert device_steps.graphed_step(offers, {"label": 3})() == 3
-    assert device_steps.graphed_step(SimpleNamespace(device=cuda), {}) is None
-    offers.device = SimpleNamespace(type="cpu")
-    assert device_steps.graphed_step(offers, {}) is None
+def test_a_step_that_is_captured_has_a_time_of_its_own(on_cpu, monkeypatch):
+    monkeypatch.setattr(device_steps, "has_graphs", lambda device: True)
+    some = {"text": "small", "precision": "fp32", "device": "cpu", "lists": 1, "runs": 1}
+    steps = device_steps.Steps(SimpleNamespace(**some), 10)
+    ((dataset, names),) = device_steps.base_lists(1)
+    row = steps.row("CoOp", dataset, names)
+    assert row["eager"] > 0 and row["graph"] > 0 and on_cpu.captures == 1
+    on_cpu.error = RuntimeError("no")
+    assert steps.row("CoOp", dataset, names)["graph"] is None
+
+
+def test_times_of_steps_are_told_with_and_without_graphs():
     steps = object.__new__(device_steps.Steps)
     steps.args, steps.rate = SimpleNamespace(device="cuda"), 1e12
     row = {"method": "CoOp", "dataset": "EuroSAT", "classes": 5, "images": 32, "memory": 2**21}
