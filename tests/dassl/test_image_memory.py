@@ -11,7 +11,7 @@ from torchvision import transforms as T
 
 from dassl.data import DataManager, DatasetWrapper, dataset_wrapper, image_memory
 from dassl.data.data_manager import build_data_loader
-from dassl.data.image_memory import ImageMemory
+from dassl.data.image_memory import ImageMemory, decoded
 from dassl.engine import build_trainer
 from dassl.utils import ImageError, MissingFileError, read_image
 
@@ -179,3 +179,20 @@ def test_wrappers_with_items_of_their_own_are_left_alone(make_cfg, reads, capsys
     loader = DataManager(make_cfg(), dataset_wrapper=Numbers).train_loader_x
     assert len({n for batch in loader for n in batch["n"].tolist()}) == 18
     assert reads == [] and "Keeping" not in capsys.readouterr().out
+
+
+def test_images_are_decoded_once_until_a_file_changes(many_kinds, monkeypatch):
+    monkeypatch.setattr(image_memory, "_last", None)
+    assert decoded(many_kinds) is not decoded(many_kinds)  # nothing is kept unless asked for
+    image_memory.keep_last()
+    first = decoded(many_kinds)
+    assert decoded(many_kinds) is first and len(first) == len(many_kinds)
+    assert decoded(many_kinds, 10**9) is not first
+    first = decoded(many_kinds)
+    status = os.stat(many_kinds[0])
+    os.utime(many_kinds[0], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert decoded(many_kinds) is not first
+    assert decoded(many_kinds[1:]) is not decoded(many_kinds)
+    os.remove(many_kinds[1])
+    with pytest.raises(MissingFileError):
+        decoded(many_kinds)

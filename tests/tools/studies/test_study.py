@@ -123,7 +123,8 @@ def test_results_of_images_that_have_changed_since_are_not_taken_for_done(
     assert shown.count("1 changed: ") == 2 and str(new) in shown
 
 
-def test_a_study_that_is_killed_at_random_goes_on_to_the_same_results(write, data_root, tmp_path):
+@pytest.mark.parametrize("victim", ["the whole study", "a worker"])
+def test_what_is_killed_at_random_goes_on_to_the_same_results(write, data_root, tmp_path, victim):
     path = write(
         protocols="xd", datasets="shapes", shots=2, seeds=1, methods="MoPD",
         opts={"OPTIM.MAX_EPOCH": 10, "TRAIN.CHECKPOINT_FREQ": 1},
@@ -137,7 +138,7 @@ def test_a_study_that_is_killed_at_random_goes_on_to_the_same_results(write, dat
         command = [sys.executable, "-m", "tools.study", "run", str(path)]
         return subprocess.Popen(
             [*command, "--data", str(data_root), "--output", str(tmp_path / "cut")],
-            cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
+            cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         )  # fmt: skip
 
@@ -153,9 +154,16 @@ def test_a_study_that_is_killed_at_random_goes_on_to_the_same_results(write, dat
             wait_until(lambda process=process: running(log) or process.poll() is not None)
             assert state(study, job) in ("running", "done")
             time.sleep(random.uniform(0, 4))
-            os.killpg(process.pid, signal.SIGKILL)
+            if victim == "a worker":
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+                for pid in children.read_text().split() if children.exists() else ():
+                    os.kill(int(pid), signal.SIGKILL)
+                assert process.wait() in (0, 1)  # the job is done, or has failed
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
         wait_until(lambda: not running(log))
-        assert state(study, job) in ("to do", "cut off", "done")
+        expected = "failed" if victim == "a worker" else "cut off"
+        assert state(study, job) in ("to do", expected, "done")
     with start() as process:
         assert process.wait() == 0
     assert results(tmp_path / "cut") == results(tmp_path / "whole")

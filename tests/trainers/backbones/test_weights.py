@@ -74,3 +74,29 @@ def test_a_weights_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
     path.write_bytes(b"abce")  # as many bytes, but later
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 1))
     assert weights_digest(str(path)) == hashlib.sha256(b"abce").hexdigest()[:12]
+
+
+def test_weights_are_read_once_until_their_file_changes_and_towers_are_copies(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "weights.pt"
+    model = plain_clip(**SMALL, layers=1)
+    torch.save(model.state_dict(), path)
+    monkeypatch.setattr(weights, "_last", None)
+    read, reads = weights._read, []
+    monkeypatch.setattr(weights, "_read", lambda path: reads.append(path) or read(path))
+    load_clip(str(path), CPU), load_clip(str(path), CPU)
+    assert len(reads) == 2  # nothing is kept unless asked for
+    weights.keep_last()
+    first = load_clip(str(path), CPU)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.fill_(7.0)  # as a method that trains the towers would
+    second = load_clip(str(path), CPU)
+    assert len(reads) == 3
+    assert torch.equal(second.text.positional_embedding, model.positional_embedding)
+    with torch.no_grad():
+        model.positional_embedding.add_(1.0)
+    torch.save(model.state_dict(), path)
+    third = load_clip(str(path), CPU)
+    assert len(reads) == 4 and torch.equal(third.text.positional_embedding, model.positional_embedding)
