@@ -20,12 +20,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import IO
+from typing import IO, Any
 
 from runs import command
 
 SIZE = struct.Struct("!I")  # of the words that follow, in bytes
 CODE = struct.Struct("!B")  # the answer
+BEGUN = 255  # no exit code: the job was received
 
 
 def send(connection: socket.socket, words: Sequence[str], log: IO[bytes]) -> None:
@@ -43,7 +44,7 @@ def send(connection: socket.socket, words: Sequence[str], log: IO[bytes]) -> Non
 
 
 def answer(connection: socket.socket) -> int | None:
-    """The exit code of a job that has ended; None if the worker has ended, or ends with it.
+    """`BEGUN`, then the exit code of the job; None if the worker has ended, or ends with it.
 
     Waits for it: ask when the connection can be read.
     """
@@ -58,6 +59,8 @@ def exit_code(call: Callable[[], object]) -> int:
     try:
         command.run(call, resumes=True)
     except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:
         traceback.print_exc()
@@ -76,22 +79,34 @@ def serve(connection: socket.socket, name: str) -> int:
     from runs.process_state import ProcessState  # needs torch
 
     state = ProcessState()
+    os.register_at_fork(after_in_child=connection.close)  # who waits for the end shall see it
     while job := _receive(connection):
         words, log = job
+        _tell(connection, BEGUN)
         _write_to(log)
         code = exit_code(lambda words=words: main(words))  # type: ignore[misc]
         if code:
             return code
-        state.put_back()
-        if left := state.left_over():
+        if left := _put_back(state):
             print(f"Note: this job left {left}: the next one gets a new process")
             return code
         _write_to(os.open(os.devnull, os.O_WRONLY))  # whoever waits for the log's lock goes on
-        try:
-            connection.sendall(CODE.pack(code))
-        except ConnectionError:
-            break
+        _tell(connection, code)
     return 0
+
+
+def _tell(connection: socket.socket, code: int) -> None:
+    with suppress(ConnectionError):  # nobody is there any more, and no job will come
+        connection.sendall(CODE.pack(code))
+
+
+def _put_back(state: Any) -> str:
+    """What a job has left that cannot be taken away; "" if nothing."""
+    try:
+        state.put_back()
+    except Exception as error:  # its results are written all the same
+        return f"what cannot be put back ({error})"
+    return str(state.left_over())
 
 
 def load_for(name: str) -> Callable[[Sequence[str]], object]:

@@ -37,6 +37,7 @@ def in_a_fork(data: str, output: Path, methods: list[str]) -> None:
     for method in methods:
         with tempfile.TemporaryFile() as log:
             worker.send(ours, words(data, output, method), log)
+            assert worker.answer(ours) == worker.BEGUN
             code = worker.answer(ours)
             log.seek(0)
             assert code == 0, log.read().decode()

@@ -74,15 +74,25 @@ class Seat:
         if self.fresh:
             self._process = self._command(COMMAND, words_of(job), log)
             return
-        if self.connection is None or not self._sent(job, log):
-            self._close()  # one that has died since its last job
+        if not self._stays(job, log):
+            self._dismiss()
             self.connection, other = socket.socketpair()
             with other:
                 words = [str(other.fileno()), COMMAND]
                 self._process = self._command("runs.worker", words, log, (other.fileno(),))
-            self._sent(job, log)  # one that died at once is noticed as all that die
+            self._send(job, log)  # one that died at once is noticed as all that die
 
-    def _sent(self, job: Job, log: IO[bytes]) -> bool:
+    def _stays(self, job: Job, log: IO[bytes]) -> bool:
+        """Whether the worker of the job before has taken this one."""
+        if self.connection is None or self._process is None or self._process.poll() is not None:
+            return False
+        if not self._send(job, log):
+            return False
+        # one that is about to end takes no more; one that is only slow says so later
+        told = readable([self.connection], GRACE_SECONDS)
+        return not told or worker.answer(self.connection) == worker.BEGUN
+
+    def _send(self, job: Job, log: IO[bytes]) -> bool:
         assert self.connection is not None
         try:
             worker.send(self.connection, words_of(job), log)
@@ -108,11 +118,14 @@ class Seat:
         code = None
         if self.connection is not None and readable([self.connection], 0):
             code = worker.answer(self.connection)
+            if code == worker.BEGUN:
+                return None
             if code is None:
                 self._close()
-                code = self._process.wait()
-        if code is None:
+        if code is None:  # the end of a worker ends its job, whoever else holds its connection
             code = self._process.poll()
+            if code is not None:
+                self._close()
         if code is not None:
             self.job = None
         return code
@@ -127,6 +140,13 @@ class Seat:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+    def _dismiss(self) -> None:
+        """Let go of a worker that takes no more jobs."""
+        self._close()
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
 
     def leave(self, deadline: float) -> None:
         """End the process: one that has nothing to do at once, else after `stop`.

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def main(words: Sequence[str]) -> None:
@@ -19,10 +20,19 @@ def main(words: Sequence[str]) -> None:
     print(f"process {os.getpid()}", flush=True)
     if tag == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif tag == "dies_before_its_child":  # as a loader's does, which outlives it for a moment
+        if not os.fork():
+            time.sleep(60)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif tag == "leaves_a_thread_that_is_waited_for":
+        threading.Thread(target=time.sleep, args=(600,)).start()
     elif tag == "fails":
         sys.exit(1)
     elif tag == "leaves_a_thread":
         threading.Thread(target=time.sleep, args=(600,), daemon=True, name="mine").start()
-    elif tag == "hangs":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    elif tag in ("sleeps", "hangs"):
+        if tag == "hangs":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        Path(os.environ["ODD_JOBS"], "begun").touch()
         time.sleep(600)

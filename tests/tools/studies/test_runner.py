@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
 import signal
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from tools.studies import processes, runner
-from tools.studies.processes import places
+from tools.studies.processes import Seat, places
 from tools.studies.runner import Runner, run
 from tools.studies.state import state
 
@@ -98,26 +100,39 @@ def test_an_interrupt_ends_all_jobs_first(read, tmp_path, monkeypatch, capsys, n
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def outcomes(read, capsys, tags: list[str], **options) -> list[str]:
-    """What a runner says of jobs that `odd_jobs` does, one after another."""
-    methods = {"CoOp": {"variants": [{"tag": tag, "opts": {}} for tag in tags]}}
-    study = read(protocols="fewshot", shots=1, datasets="shapes", seeds=1, methods=methods)
-    Runner(study, [None], **options).run()
-    lines = capsys.readouterr().out.splitlines()[1:]
-    return [line.partition("FAILED, ")[2].rpartition(" (")[0] for line in lines]
-
-
-def test_a_worker_does_job_after_job_and_one_that_cannot_go_on_is_replaced(
-    read, monkeypatch, capsys
-):
+@pytest.fixture
+def outcomes(read, monkeypatch, tmp_path, capsys):
+    """What a runner says of jobs that `odd_jobs` does, one after another, by their tags."""
     monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
-    tags = ["a", "b", "dies", "c", "d", "fails", "e", "leaves_a_thread", "f", "g"]
-    said = outcomes(read, capsys, tags)
-    found = dict(zip(tags, said, strict=True))
+    monkeypatch.setenv("ODD_JOBS", str(tmp_path))
+
+    def run(*tags: str, **options) -> dict[str, str]:
+        methods = {"CoOp": {"variants": [{"tag": tag, "opts": {}} for tag in tags]}}
+        study = read(protocols="fewshot", shots=1, datasets="shapes", seeds=1, methods=methods)
+        Runner(study, [None], **options).run()
+        lines = capsys.readouterr().out.splitlines()[1:]
+        said = [line.partition("FAILED, ")[2].rpartition(" (")[0] for line in lines]
+        return dict(zip(tags, said, strict=True))
+
+    return run
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """A job takes no time until it says that it has begun, and a second at each look then."""
+    looks = itertools.count()
+
+    def seconds(seat: Seat) -> float:
+        return next(looks) if (tmp_path / "begun").exists() else 0.0
+
+    monkeypatch.setattr(Seat, "seconds", property(seconds))
+
+
+def test_a_worker_does_job_after_job_and_one_that_cannot_go_on_is_replaced(outcomes):
+    found = outcomes("a", "b", "dies", "c", "d", "fails", "e", "leaves_a_thread", "f", "g")
     assert found["dies"] == "killed by signal 9"
-    assert found["leaves_a_thread"].endswith(
-        "this job left threads (mine): the next one gets a new process"
-    )
+    told = "this job left threads (mine): the next one gets a new process"
+    assert found["leaves_a_thread"].endswith(told)
     first, second, third, fourth = (
         {found[tag] for tag in group}
         for group in (["a", "b"], ["c", "d", "fails"], ["e"], ["f", "g"])
@@ -126,13 +141,37 @@ def test_a_worker_does_job_after_job_and_one_that_cannot_go_on_is_replaced(
     assert all(one.startswith("process ") for one in first | second | third | fourth)
 
 
+def test_a_worker_that_dies_before_its_children_takes_only_its_job_along(outcomes):
+    found = outcomes("dies_before_its_child", "a", "b")
+    assert found["dies_before_its_child"] == "killed by signal 9"
+    assert found["a"] == found["b"] and found["a"].startswith("process ")
+
+
+@pytest.mark.parametrize("tag", ["sleeps", "hangs", "leaves_a_thread_that_is_waited_for"])
 def test_a_job_beyond_the_limit_has_failed_even_if_it_does_not_end_when_asked(
-    read, monkeypatch, capsys
+    outcomes, clock, monkeypatch, tmp_path, tag
 ):
-    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
-    monkeypatch.setattr(runner, "GRACE_SECONDS", 0.0)
-    (said,) = outcomes(read, capsys, ["hangs"], minutes=1e-9)
-    assert said == "it took longer than 1e-09 minutes (--limit), and goes on if run again"
+    monkeypatch.setattr(runner, "GRACE_SECONDS", math.inf if tag == "sleeps" else 3)
+    if tag == "leaves_a_thread_that_is_waited_for":
+        (tmp_path / "begun").touch()
+    found = outcomes(tag, "a", minutes=0.1)
+    said = "it took longer than 0.1 minutes (--limit), and goes on if run again"
+    assert found[tag] == said
+    assert found["a"].startswith("process ") or found["a"] == said
+
+
+def test_a_worker_that_ended_since_its_last_job_takes_none_along(outcomes, monkeypatch):
+    start = Seat.start
+
+    def kill_first(seat, job, log):
+        if seat._process is not None:
+            seat._process.send_signal(signal.SIGINT)  # it may end now, or while the job is sent
+        start(seat, job, log)
+
+    monkeypatch.setattr(Seat, "start", kill_first)
+    found = outcomes("a", "b", "c")
+    assert len(set(found.values())) == 3
+    assert all(one.startswith("process ") for one in found.values())
 
 
 def test_each_worker_sees_its_own_gpu(read, monkeypatch, capsys, tmp_path):
