@@ -3,6 +3,7 @@
 Tests compare our text tower with it, benchmarks time it.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import clip
@@ -108,7 +109,14 @@ class PlainCLIP(FrozenCLIP):
 
     def __init__(self, clip_model: Any, precision: Precision):
         super().__init__(clip_model, precision)
-        self.model = clip_model
+        text = self.text
+        self.model: Any = SimpleNamespace(
+            transformer=nn.Sequential(*text.blocks),
+            token_embedding=text.token_embedding,
+            positional_embedding=text.positional_embedding,
+            ln_final=text.ln_final,
+            text_projection=text.text_projection,
+        )
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
         """Prompts as `PromptLearner` gives them -> unit features (C, D), or (G, C, D)."""

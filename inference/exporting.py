@@ -20,7 +20,8 @@ from inference.source import Source
 from runs.config import label_of
 from runs.folder import settings_hash, versions
 from runs.results import writing
-from trainers.backbones.weights import file_sha256, find_weights
+from trainers.backbones.families import find_weights
+from trainers.backbones.weights import file_sha256
 from trainers.errors import MethodError
 from trainers.exported import FORMAT, PROMPT, TENSORS, VERSION, is_export, read_prompt
 

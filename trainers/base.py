@@ -18,8 +18,9 @@ from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip
+from trainers.backbones.families import weights_digest
 from trainers.backbones.precision import PRECISIONS, resolve_precision
-from trainers.backbones.weights import file_digest, weights_digest
+from trainers.backbones.weights import file_digest
 from trainers.checkpoints import read_checkpoint
 from trainers.custom_clip import CustomCLIP
 from trainers.errors import MethodError
