@@ -5,6 +5,7 @@ Tests compare our text tower with it, benchmarks time it.
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import clip
 import torch
@@ -98,6 +99,21 @@ def plain_encode(model: Any, prompts: Tensor, ends: Tensor) -> Tensor:
     x = model.ln_final(x)
     x = x[torch.arange(len(x)), ends] @ model.text_projection
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+def open_clip_text_features(model: Any, ids: Tensor, vectors: Tensor | None = None) -> Tensor:
+    """Unit features (C, D) by open_clip's own forward, at full length.
+
+    Args:
+        model: as open_clip has built it.
+        ids: (C, L), by its tokenizer.
+        vectors: (C, L, W) in place of the embeddings of these ids.
+    """
+    embedding = getattr(model, "text", model).token_embedding
+    if vectors is None:
+        return model.encode_text(ids, normalize=True)
+    with patch.object(embedding, "forward", lambda _: vectors):
+        return model.encode_text(ids, normalize=True)
 
 
 class PlainCLIP(FrozenCLIP):

@@ -112,8 +112,9 @@ def load_clip(name: str, precision: Precision) -> FrozenCLIP:
 
     Args:
         name: a name that OpenAI's `clip` knows (`ViT-B/16`, `RN50`, ...), or a path to a state
-            dict or a TorchScript archive of OpenAI's layout; relative paths are tried against the
-            working folder, then against the repository.
+            dict or a TorchScript archive of OpenAI's layout, or `open_clip:...`, see
+            `trainers.backbones.openclip`; relative paths are tried against the working folder, then
+            against the repository.
         precision: dtype and device of the towers.
 
     Raises:

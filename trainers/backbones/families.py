@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainers.backbones import openai
+from trainers.backbones import openai, openclip
 
 
 def family_of(name: str) -> Any:
     """The module of the family of MODEL.BACKBONE.NAME."""
-    return openai
+    return openclip if name.startswith(openclip.PREFIX) else openai
 
 
 def find_weights(name: str) -> Path:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import takewhile
+from math import prod
 from typing import Any
 
 import torch
@@ -95,7 +96,8 @@ class TextTower(nn.Module):
             (C, D) or (G, C, D) features in float32, not normalised, in the order of the classes.
         """
         suffix = suffix.expand(*prefix.shape[:-2], -1, -1)
-        sets, tails = (t.reshape(-1, *t.shape[-2:]) for t in (prefix, suffix))  # (G, P or T, W)
+        G = prod(prefix.shape[:-2])
+        sets, tails = (t.reshape(G, *t.shape[-2:]) for t in (prefix, suffix))  # (G, P or T, W)
         N = self.tokens(sets.shape[1], layout)
         if len(sets) * N <= TOKENS_PER_PASS:
             x = self._encode(sets, tails, layout)  # (G, C, D)
@@ -212,8 +214,9 @@ def attended(block: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -
     seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     if getattr(attn, "head_scale", None) is not None:
         seen = seen * attn.head_scale
-    seen = seen.transpose(1, 2).flatten(2)
-    return _through(attn.out_proj(_through(seen, attn, "ln_inner")), block, "ln_attn", "ls_1")
+    seen = _through(seen.transpose(1, 2).flatten(2), attn, "ln_inner").to(v.dtype)
+    # scales may be in float32 where matrices are not
+    return _through(attn.out_proj(seen), block, "ln_attn", "ls_1").to(v.dtype)
 
 
 def _through(x: Tensor, holder: Any, *names: str) -> Tensor:
@@ -238,12 +241,12 @@ def add_mlp(x: Tensor, block: Any, biases: tuple[Tensor, Tensor] | None) -> Tens
     """
     h, mlp = block.ln_2(x), block.mlp
     if biases is None:
-        return x + _through(mlp(h), block, "ls_2")
+        return x + _through(mlp(h), block, "ls_2").to(x.dtype)
     wide, narrow = biases
     z = torch.addmm(wide, h.flatten(0, -2), mlp.c_fc.weight.T, alpha=SLOPE)  # (N, 4W)
     out = F.linear(F.silu(z), mlp.c_proj.weight, narrow).view_as(x)  # (N, W)
     if _has(block, "ls_2"):
-        return x + block.ls_2(out / SLOPE)
+        return x + block.ls_2(out / SLOPE).to(x.dtype)
     return torch.add(x, out, alpha=1 / SLOPE)
 
 
