@@ -1,7 +1,8 @@
 """Which family a backbone belongs to: the one place that looks at its name.
 
 A family is a module with the functions `load`, `weights_file`, `digest`, `preprocessing`,
-`tokenizer`, `vocabulary` and `versions`, each of which takes the name.
+`tokenizer`, `clean`, `vocabulary`, `recipe` and `versions`, each of which takes the name, and with
+`STRICT_IMAGES`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from trainers.errors import MethodError
 NEEDED_KEYS = ("visual.conv1.weight", "positional_embedding", "text_projection", "logit_scale")
 # sides of images, of names whose images are not 224 pixels wide
 SIZES = {"RN50x4": 288, "RN50x16": 384, "RN50x64": 448, "ViT-L/14@336px": 336}
+STRICT_IMAGES = False  # a run may make images ready as it likes, as published ones do
 digest = weights_digest
 weights_file = find_weights
 
@@ -76,6 +77,16 @@ def preprocessing(name: str) -> Preprocessing:
 def tokenizer(name: str) -> Tokenizer:
     """OpenAI's tokenizer, whatever the name."""
     return CLIP
+
+
+def clean(name: str) -> Callable[[str], str]:
+    """A text as the tokenizer reads it, whatever the name."""
+    return CLIP.clean
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """How others load the model, beside OpenAI's own way: nothing to tell."""
+    return {}
 
 
 def versions(name: str) -> dict[str, str]:

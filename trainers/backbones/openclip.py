@@ -18,9 +18,11 @@ import torch
 from trainers.backbones.openclip_names import (
     PREFIX,
     check_quick_gelu,
+    clean,
     digest,
     library,
     preprocessing,
+    recipe,
     spec,
     told,
     versions,
@@ -34,10 +36,11 @@ from trainers.backbones.tokens import Tokenizer
 from trainers.errors import MethodError
 
 __all__ = [
-    "PREFIX", "digest", "load", "parts", "preprocessing", "tokenizer", "versions", "vocabulary",
-    "weights_file",
+    "PREFIX", "clean", "digest", "load", "parts", "preprocessing", "recipe", "tokenizer",
+    "versions", "vocabulary", "weights_file",
 ]  # fmt: skip
 
+STRICT_IMAGES = True  # other images than the model's are refused unless they are asked for
 # our precision -> open_clip's
 PRECISIONS = {"fp32": "fp32", "amp": "fp32", "fp16": "fp16", "bf16": "bf16"}
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -196,6 +196,23 @@ def preprocessing(name: str) -> Preprocessing:
             "square images"
         )
     return Preprocessing(**found)
+
+
+def clean(name: str) -> Callable[[str], str]:
+    """A text as the model's tokenizer reads it; the tokenizer itself is not needed."""
+    told_of = _settings(name)["model_cfg"]["text_cfg"]
+    usual = "whitespace" if told_of.get("hf_tokenizer_name") else "lower"
+    kind = (told_of.get("tokenizer_kwargs") or {}).get("clean", usual)
+    return library(name).tokenizer.get_clean_fn(kind)
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """How others load the model: the words of open_clip's functions."""
+    found = spec(name)
+    if found.folder:
+        return {"open_clip": [f"{FOLDER}{found.folder.name}"]}
+    source = found.pretrained if tag_settings(name) else Path(found.pretrained).name
+    return {"open_clip": [found.model, *([source] if found.pretrained else [])]}
 
 
 def versions(name: str) -> dict[str, str]:
