@@ -9,7 +9,7 @@ with the same kernels for any list, almost without padding.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from itertools import accumulate
@@ -59,32 +59,49 @@ class Layout:
 
     lengths: tuple[int, ...]
     _rows: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _parts: dict[Any, list[tuple[slice, Layout]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Layout:
         """The layout for classes of these lengths (each at least 1)."""
         return cls(tuple(lengths))
 
-    def parts(self, most: int) -> Iterator[tuple[slice, Layout]]:
+    def parts(self, most: int) -> list[tuple[slice, Layout]]:
         """Neighbours of at most `most` tokens together, one class at least: tokens and own layout.
 
-        As few parts as fit, of about the same size: the largest decides about memory.
+        As few parts as fit, of about the same size: the largest decides about memory. Made once, as
+        they keep their rows.
         """
+        if most not in self._parts:
+            self._parts[most] = self._make_parts(most)
+        return self._parts[most]
+
+    def _make_parts(self, most: int) -> list[tuple[slice, Layout]]:
+        """See `parts`."""
         starts = list(accumulate(self.lengths, initial=0))
         count = ceil(starts[-1] / max(most, 1))
         most = min(most, ceil(starts[-1] / count) + max(self.lengths) - 1)
-        first = 0
+        parts, first = [], 0
         while first < len(self.lengths):
             stop = max(first + 1, bisect_right(starts, starts[first] + most) - 1)
-            yield slice(starts[first], starts[stop]), Layout(self.lengths[first:stop])
+            part = Layout(self.lengths[first:stop])
+            parts.append((slice(starts[first], starts[stop]), part))
             first = stop
+        return parts
 
-    def few(self, most: int) -> Iterator[tuple[slice, Layout]]:
-        """Neighbours, at most so many classes together: tokens and own layout."""
-        starts = list(accumulate(self.lengths, initial=0))
-        for first in range(0, len(self.lengths), most):
-            part = self.lengths[first : first + most]
-            yield slice(starts[first], starts[first + len(part)]), Layout(part)
+    def few(self, most: int) -> list[tuple[slice, Layout]]:
+        """Neighbours, at most so many classes together: tokens and own layout; made once."""
+        key = ("classes", most)
+        if key not in self._parts:
+            starts = list(accumulate(self.lengths, initial=0))
+            self._parts[key] = []
+            for first in range(0, len(self.lengths), most):
+                part = Layout(self.lengths[first : first + most])
+                place = slice(starts[first], starts[first + len(part.lengths)])
+                self._parts[key].append((place, part))
+        return self._parts[key]
 
     def padded(self, shared: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Every prompt at full length, for P shared tokens; made once.
