@@ -8,8 +8,11 @@ always; then it is captured and replayed with the same numbers, and must give th
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -62,19 +65,43 @@ def mode_of(cfg: CfgNode, device: torch.device) -> str:
     return mode if has_graphs(device) else "off"
 
 
+@cache
+def side_stream(device: int) -> torch.cuda.Stream:
+    """Where steps are captured: one, as cuBLAS keeps memory for each stream that it has seen."""
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Let what the host would have to wait for raise RuntimeError: a captured stream cannot stop.
+
+    Within a capture it would raise as well, but leave an invalid one behind.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode does not see all
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 def capture(step: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
     """What `step` returns, as tensors that stay where they are, and what computes them anew.
 
     Raises:
         RuntimeError: something in the step cannot be captured.
     """
-    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side, graph = side_stream(torch.cuda.current_device()), torch.cuda.CUDAGraph()
     side.wait_stream(torch.cuda.current_stream())
     gc.collect()  # nothing that is dead may be freed in the midst of it
     try:
         # left again even where the end of a capture fails
         with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP - 1):
+                step()
+            with no_waiting():
                 step()
             # threads of loaders may go on
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
@@ -201,6 +228,8 @@ def obstacle_of(trainer: Any, B: int) -> str:
         return f"the class {kind.__name__} does not say `static_step` (docs/own_method.md)"
     if unless := trainer.static_step().unless:
         return unless
+    if trainer.clip.compiled is not None:  # its own graphs free memory of cuBLAS that ours use
+        return "the image tower is compiled"
     if trainer.images_per_pass(B) < B:
         return f"a batch of {B} images is computed in parts, to save memory"
     tokens = 0

@@ -117,6 +117,13 @@ def test_a_step_that_cannot_be_captured_is_told(
     assert on_cpu.captures == 0
 
 
+def test_a_compiled_tower_has_graphs_of_its_own(frozen_clip, on_cpu, monkeypatch, capsys):
+    monkeypatch.setattr(frozen_clip, "compiled", frozen_clip.visual)
+    steps_of(trainer_of("CoOp", frozen_clip), batches(4, 4))
+    assert capsys.readouterr().out == f"{REFUSED}the image tower is compiled\n"
+    assert on_cpu.captures == 0
+
+
 def test_prompts_in_parts_are_not_captured(frozen_clip, on_cpu, monkeypatch, capsys):
     monkeypatch.setattr(graphs, "TOKENS_PER_PASS", 10)
     steps_of(trainer_of("CoOp", frozen_clip), batches(4, 4))
@@ -197,13 +204,15 @@ def test_other_bits_are_refused_or_taken_as_the_mode_says(mode, frozen_clip, on_
 
 
 @pytest.fixture
-def calls(monkeypatch) -> list[str]:
+def calls(monkeypatch) -> Iterator[list[str]]:
     """What is called of torch.cuda, in order; the end of a capture fails if "fail" is in it."""
+    modes = ["warn"]
     found: list[str] = []
 
     class Stream:
-        def __init__(self, name: str = "side"):
-            self.name = name
+        def __init__(self, name: str | int):
+            self.name = name if isinstance(name, str) else f"side {name}"
+            found.append(f"new {self.name}")
 
         def wait_stream(self, other: Stream) -> None:
             found.append(f"{self.name} waits for {other.name}")
@@ -233,33 +242,65 @@ def calls(monkeypatch) -> list[str]:
     fakes = {"Stream": Stream, "CUDAGraph": Graph, "stream": stream, "graph": graph}
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("main"))
-    return found
+    main = Stream("main")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+
+    def set_mode(mode: str) -> None:
+        modes.append(mode)
+        found.append(f"waiting: {mode}")
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    found.clear()
+    graphs.side_stream.cache_clear()
+    yield found
+    graphs.side_stream.cache_clear()
 
 
 def test_a_capture_is_warmed_up_on_the_stream_that_is_captured(calls):
     outputs, replay = graphs.capture(lambda: calls.append("step") or [None])
     replay()
     assert calls == [
-        *("side waits for main", "on side", "step", "step", "step"),
-        *("capture on side, thread_local", "step", "captured", "off side"),
-        *("main waits for side", "replay"),
+        *("new side 0", "side 0 waits for main", "on side 0", "step", "step"),
+        *("waiting: error", "step", "waiting: warn"),
+        *("capture on side 0, thread_local", "step", "captured", "off side 0"),
+        *("main waits for side 0", "replay"),
     ]
     assert outputs == [None]
     options = inspect.signature(torch.cuda.graphs.graph.__init__).parameters
     assert {"stream", "capture_error_mode"} <= options.keys()
 
 
+def test_all_captures_share_a_stream(calls):
+    for _ in range(2):
+        graphs.capture(lambda: [None])
+    assert [call for call in calls if call.startswith("new")] == ["new side 0"]
+    assert calls.count("capture on side 0, thread_local") == 2
+
+
+def test_what_the_host_waits_for_raises_before_a_capture_begins(calls):
+    def step() -> Any:
+        if torch.cuda.get_sync_debug_mode() == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return [None]
+
+    with pytest.raises(RuntimeError, match="called a synchronizing CUDA operation"):
+        graphs.capture(step)
+    ends = ["waiting: error", "waiting: warn", "off side 0", "main waits for side 0"]
+    assert calls[-4:] == ends and not any("capture" in call for call in calls)
+
+
 def test_a_capture_that_fails_leaves_its_stream_and_names_the_first_error(calls):
     def step() -> Any:
-        if "capture on side, thread_local" in calls:
+        if "capture on side 0, thread_local" in calls:
             calls.append("fail")
             raise RuntimeError("operation not permitted\nand so on")
         return [None]
 
     with pytest.raises(RuntimeError) as error:
         graphs.capture(step)
-    assert calls[-3:] == ["fail", "off side", "main waits for side"]
+    assert calls[-3:] == ["fail", "off side 0", "main waits for side 0"]
     assert graphs.first_line(error.value) == "operation not permitted"
 
 
