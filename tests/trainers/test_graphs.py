@@ -69,20 +69,66 @@ def test_a_batch_of_another_size_runs_by_itself(method, frozen_clip, request, ca
     assert all(parameter.grad is None for parameter in learned)
 
 
+def test_a_shape_that_comes_twice_in_a_row_is_captured_anew(frozen_clip, request, capsys):
+    given = batches(3, 4, 3, 4, 4, 4, 4, 3, 4)
+    plain = trainer_of("MoPD", frozen_clip)
+    expected = steps_of(plain, given)
+    on_cpu = request.getfixturevalue("on_cpu")
+    trainer = trainer_of("MoPD", frozen_clip)
+    assert steps_of(trainer, given) == expected
+    assert same(state(trainer), state(plain))
+    assert torch.equal(trainer.gate_log.sums, plain.gate_log.sums)
+    # one by one: the first 4, the one before the second 4 in a row, the last 3
+    assert (on_cpu.captures, on_cpu.replays) == (2, len(given) - 3)
+    assert capsys.readouterr().out == f"{TAKEN}\n"
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_a_number_that_changes_from_step_to_step_is_found(mode, frozen_clip, on_cpu, capsys):
+    class Ramped(MoPD):
+        """Says that its step is static, which it is not."""
+
+        node = classmethod(lambda cls: "MOPD")
+        static_step = MoPD.static_step
+
+        def losses(self, features, label):
+            logits, terms = super().losses(features, label)
+            return logits, terms | {"loss": terms["loss"] * (1 + self.batch_idx)}
+
+    plain, trainer = (trainer_of("MoPD", frozen_clip, "TRAIN.CUDA_GRAPH", mode) for _ in range(2))
+    plain.__class__ = trainer.__class__ = Ramped
+    plain.step_graph.mode = "off"
+    given = batches(4, 4, 4, 4)
+    expected, found = steps_of(plain, given), steps_of(trainer, given)
+    assert found[:3] == expected[:3]
+    # the loss and the gradients of gate and context; the gate's log is right
+    said = "3 of 4 results have other bits"
+    if mode == "auto":
+        assert found == expected and same(state(trainer), state(plain))
+        assert torch.equal(trainer.gate_log.sums, plain.gate_log.sums)
+        assert (on_cpu.captures, on_cpu.replays) == (1, 2)
+        assert capsys.readouterr().out == f"{REFUSED}replayed, {said}\n"
+    else:
+        assert found[3]["loss"] == pytest.approx(expected[3]["loss"] / 4, rel=1e-5)
+        assert on_cpu.replays == 4
+        assert capsys.readouterr().out == f"{TAKEN}, though {said}\n"
+
+
 def test_figures_of_a_step_stay_when_the_next_one_is_made(frozen_clip, on_cpu):
     trainer = trainer_of("CoOp", frozen_clip)
-    first, second, third = (trainer.forward_backward(batch) for batch in batches(4, 4, 4))
+    first, second, third = [trainer.forward_backward(batch) for batch in batches(*[4] * 6)][3:]
+    assert on_cpu.replays == 6
     assert len({float(terms["loss"]) for terms in (first, second, third)}) == 3
 
 
 def test_gradients_that_someone_drops_come_back(frozen_clip, on_cpu):
     plain, trainer = (trainer_of("MoPD", frozen_clip) for _ in range(2))
     plain.step_graph.mode = "off"
-    for batch in batches(4, 4, 4):
+    for batch in batches(*[4] * 5):
         plain.forward_backward(batch)
         trainer.forward_backward(batch)
         trainer.model_zero_grad()
-    assert on_cpu.replays == 3 and same(state(trainer), state(plain))
+    assert on_cpu.replays == 5 and same(state(trainer), state(plain))
 
 
 def test_a_gradient_scaler_works_with_a_graph(frozen_clip, on_cpu):
@@ -185,10 +231,10 @@ def test_other_bits_are_refused_or_taken_as_the_mode_says(mode, frozen_clip, on_
     on_cpu.wrong = 1.0
     plain = trainer_of("MoPD", frozen_clip, "TRAIN.CUDA_GRAPH", "off")
     trainer = trainer_of("MoPD", frozen_clip, "TRAIN.CUDA_GRAPH", mode)
-    first, second = steps_of(trainer, batches(4, 4))
-    expected = steps_of(plain, batches(4, 4))
-    assert first == expected[0]
-    assert second["loss"] == pytest.approx(expected[1]["loss"] + (mode == "on"), abs=1e-5)
+    *checked, last = steps_of(trainer, batches(4, 4, 4, 4))
+    expected = steps_of(plain, batches(4, 4, 4, 4))
+    assert checked == expected[:3]
+    assert last["loss"] == pytest.approx(expected[3]["loss"] + (mode == "on"), abs=1e-5)
     assert (
         capsys.readouterr().out
         == {
@@ -197,7 +243,7 @@ def test_other_bits_are_refused_or_taken_as_the_mode_says(mode, frozen_clip, on_
             "off": "",
         }[mode]
     )
-    assert on_cpu.replays == {"auto": 1, "on": 2, "off": 0}[mode]
+    assert on_cpu.replays == {"auto": 1, "on": 4, "off": 0}[mode]
 
 
 # ---- torch's own graphs, with its calls alone
