@@ -89,6 +89,8 @@ def test_parts_keep_their_rows():
     ]
     assert len(rows[0]) == 2 and all(a is b for a, b in zip(*rows[:2], strict=True))
     assert len(rows[2]) == 4
+    assert [part.lengths for _, part in layout.few(90)] == [(3,) * 90, (3,) * 10]
+    assert layout.few(90) is layout.few(90)
 
 
 def test_parts_are_few_and_even():
