@@ -88,18 +88,31 @@ def no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
+@contextmanager
+def kept_generator(device: int) -> Iterator[None]:
+    """Give random numbers back to the device where a capture fails: torch keeps them for it."""
+    generator = torch.cuda.default_generators[device]
+    before = generator.clone_state()
+    try:
+        yield
+    except BaseException:
+        generator.graphsafe_set_state(before)
+        raise
+
+
 def capture(step: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
     """What `step` returns, as tensors that stay where they are, and what computes them anew.
 
     Raises:
         RuntimeError: something in the step cannot be captured.
     """
-    side, graph = side_stream(torch.cuda.current_device()), torch.cuda.CUDAGraph()
+    device = torch.cuda.current_device()
+    side, graph = side_stream(device), torch.cuda.CUDAGraph()
     side.wait_stream(torch.cuda.current_stream())
     gc.collect()  # nothing that is dead may be freed in the midst of it
     try:
         # left again even where the end of a capture fails
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), kept_generator(device):
             for _ in range(WARM_UP - 1):
                 step()
             with no_waiting():

@@ -209,7 +209,6 @@ def test_a_small_report_compiles_nothing_and_takes_two_minutes():
     assert sum(share for _, share in device.PARTS.values()) == pytest.approx(1.0)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused(stopped):
     message = stopped(device.main, "--device", "cuda")
     assert message == "--device cuda, but torch sees no CUDA device here: use --device cpu"

@@ -263,6 +263,13 @@ def calls(monkeypatch) -> Iterator[list[str]]:
         def wait_stream(self, other: Stream) -> None:
             found.append(f"{self.name} waits for {other.name}")
 
+    class Generator:
+        def clone_state(self) -> str:
+            return "kept"
+
+        def graphsafe_set_state(self, state: str) -> None:
+            found.append(f"random numbers: {state}")
+
     class Graph:
         def replay(self) -> None:
             found.append("replay")
@@ -291,6 +298,7 @@ def calls(monkeypatch) -> Iterator[list[str]]:
     main = Stream("main")
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
 
     def set_mode(mode: str) -> None:
@@ -333,8 +341,10 @@ def test_what_the_host_waits_for_raises_before_a_capture_begins(calls):
 
     with pytest.raises(RuntimeError, match="called a synchronizing CUDA operation"):
         graphs.capture(step)
-    ends = ["waiting: error", "waiting: warn", "off side 0", "main waits for side 0"]
-    assert calls[-4:] == ends and not any("capture" in call for call in calls)
+    ends = ["waiting: error", "waiting: warn", "random numbers: kept", "off side 0"]
+    assert calls[-5:] == [*ends, "main waits for side 0"] and not any(
+        "capture" in call for call in calls
+    )
 
 
 def test_a_capture_that_fails_leaves_its_stream_and_names_the_first_error(calls):
@@ -346,7 +356,8 @@ def test_a_capture_that_fails_leaves_its_stream_and_names_the_first_error(calls)
 
     with pytest.raises(RuntimeError) as error:
         graphs.capture(step)
-    assert calls[-3:] == ["fail", "off side 0", "main waits for side 0"]
+    ends = ["fail", "random numbers: kept", "off side 0", "main waits for side 0"]
+    assert calls[-4:] == ends
     assert graphs.first_line(error.value) == "operation not permitted"
 
 
