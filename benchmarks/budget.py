@@ -85,7 +85,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def work_off(part: Part, seconds: float) -> Outcome:
     """Make the rows of a part, as many as there is time for."""
-    outcome, finished = Outcome(), 0
+    outcome, finished, gradients = Outcome(), 0, torch.is_grad_enabled()
     try:
         with time_limit(seconds):
             for name, make in part.rows:
@@ -99,6 +99,7 @@ def work_off(part: Part, seconds: float) -> Outcome:
                 give_back_memory()
     except OutOfTime:
         outcome.late = [name for name, _ in part.rows[finished:]]
+        torch.set_grad_enabled(gradients)  # an interrupted `no_grad` may not have ended
     return outcome
 
 

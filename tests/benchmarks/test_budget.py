@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.budget import AGAIN, LONGEST, OutOfTime, Part, time_limit, told, work_off
 
@@ -56,6 +57,15 @@ def test_a_part_is_interrupted_and_names_what_it_lacks():
     outcome = work_off(part(one, takes_too_long, one), 60)
     assert (outcome.done, outcome.failed) == ([1], [])
     assert outcome.late == ["takes_too_long", "one"]
+
+
+def test_an_interrupted_no_grad_ends_with_its_part():
+    def forever() -> None:
+        torch.set_grad_enabled(False)
+        alarm()
+
+    assert work_off(part(forever), 60).late == ["forever"]
+    assert torch.is_grad_enabled()
 
 
 def test_a_part_without_time_lacks_all_of_it():
