@@ -20,6 +20,7 @@ from inference.source import Source
 from runs.config import label_of
 from runs.folder import settings_hash, versions
 from runs.results import writing
+from trainers.backbones.tokens import plain
 from trainers.backbones.weights import file_sha256, find_weights
 from trainers.errors import MethodError
 from trainers.exported import FORMAT, PROMPT, TENSORS, VERSION, is_export, read_prompt
@@ -164,7 +165,7 @@ def describe(prompt: Prompt, given: bool) -> dict[str, Any]:
             "class_specific": bool(knobs.get("CSC", False)),
             "fixed_classifier": not prompt.why_no_classifier,
         },
-        "templates": prompt.trainer.load_templates(cfg) if "POOL" in knobs else None,
+        "templates": [*map(plain, prompt.trainer.load_templates(cfg))] if "POOL" in knobs else None,
         "logit_scale": prompt.logit_scale,
         "preprocessing": {
             "size": list(inputs.SIZE),

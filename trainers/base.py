@@ -4,7 +4,6 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 (its loss terms). Nothing else differs.
 """
 
-import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
 from trainers.graphs import Static, StepGraph, mode_of
 from trainers.other_classes import for_classes
-from trainers.prompts.pool import load_pool
+from trainers.prompts.pool import load_pool, pool_digest
 from trainers.settings import UNKNOWN, Setting
 from trainers.steps import scaled_update
 
@@ -168,13 +167,13 @@ class PromptTrainer(TrainerX):
             found["INIT_WEIGHTS_DIGEST"] = file_digest(start)
         if "POOL" in knobs:
             pool = cls.load_templates(cfg)
-            found["POOL_DIGEST"] = hashlib.sha256("\n".join(pool).encode()).hexdigest()[:12]
+            found["POOL_DIGEST"] = pool_digest(pool)
             found["POOL_SIZE"] = len(pool)
         return found
 
     @classmethod
     def load_templates(cls, cfg: CfgNode) -> list[str]:
-        """The H templates of the knob `POOL`.
+        """The H templates of the knob `POOL`; some may be `ClassTexts`.
 
         What was learned belongs to the pool of its training: tested on another dataset, the model
         keeps the templates for `DATASET.SOURCE`, and so the width of its gate.

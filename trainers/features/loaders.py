@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from yacs.config import CfgNode
 
+from trainers.backbones.tokens import check_classes, identity
 from trainers.errors import MethodError
 from trainers.features.ahead import OnDevice, on_device
 from trainers.features.cache import FeatureCache
@@ -257,9 +258,11 @@ def prompt_features(trainer: Any, templates: list[str]) -> Tensor:
     """Unit features (H, C, D) of hard prompts for a trainer's classes, cached as its images."""
     cfg, names = trainer.cfg, trainer.dm.dataset.classnames
     cache = FeatureCache.of(cfg)
+    check_classes(templates, names)
     if cache is None or not cfg.CACHE.FEATURES:
         return trainer.clip.encode_templates(templates, names)
-    key = {"kind": "prompts", **tower_key(trainer), "templates": templates, "classes": names}
+    told = [identity(template) for template in templates]
+    key = {"kind": "prompts", **tower_key(trainer), "templates": told, "classes": names}
     kept = cache.load(key)
     if kept is not None:
         return torch.from_numpy(kept["feature"]).to(trainer.device)
