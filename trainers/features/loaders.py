@@ -8,7 +8,7 @@ then kept, so that results are the same bits.
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -243,6 +243,21 @@ def split_features(trainer: Any, loader: Any, cfg: CfgNode, split: str) -> Split
     key = {"kind": "images", **tower_key(trainer)}
     place = trainer.device, _encoder(trainer)
     return SplitFeatures(loader, *place, cache, key, _about(cfg, split))
+
+
+def as_tested(trainer: Any, items: Sequence[Any]) -> Any:
+    """A loader of a list of images as they are tested, in their order; features from the cache."""
+    from dassl.data.data_manager import build_data_loader  # slow, and who reads knobs needs none
+    from dassl.data.transforms import build_transform
+
+    cfg = trainer.cfg
+    transform, size = build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
+    loader = build_data_loader(
+        cfg, data_source=items, batch_size=size, tfm=transform, is_train=False
+    )
+    if FeatureCache.of(cfg) is None or not cfg.CACHE.FEATURES:
+        return loader
+    return split_features(trainer, loader, cfg, "without augmentation")
 
 
 def _encoder(trainer: Any) -> Callable[[Tensor], Tensor]:
