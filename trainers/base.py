@@ -41,6 +41,8 @@ class PromptTrainer(TrainerX):
         image_conditional: class features differ from image to image, so that each takes a pass of
             the text tower.
         reads_domains: the method uses DATASET.SOURCE_DOMAINS or TARGET_DOMAINS.
+        later_knobs: those that came after runs of the method were published; a run does not tell
+            them while they are off (0, False or empty), so that its hash stays.
         upstream: keys that only the published code's configuration has -> the method's knob,
             empty where none is needed; a user who writes one of them is told ours. Knobs of the
             same name in another method's node need no entry.
@@ -64,6 +66,7 @@ class PromptTrainer(TrainerX):
     learns: ClassVar[bool] = True
     image_conditional: ClassVar[bool] = False
     reads_domains: ClassVar[bool] = False
+    later_knobs: ClassVar[tuple[str, ...]] = ()
     upstream: ClassVar[dict[str, str]] = {}
     # class-dependent buffers; they follow from the class names
     dead_keys: ClassVar[tuple[str, ...]] = ("token_prefix", "token_suffix", "token_midfix")
