@@ -134,11 +134,16 @@ class MoPD(SoftPromptTrainer):
         """Student logits (B, C) and the terms loss, ce, mpd, mps."""
         knobs = self.knobs
         student = self.logits(features, self.class_features())  # (B, C)
-        teachers = self.teacher_logits(features)
+        few = self.gate.picks_few(len(label), len(self.pool), self.epoch)
+        teachers = None if few else self.teacher_logits(features)  # (B, H, C)
         weight, generator = self.prompt_learner.gate, self.step_generator()
         weights, picked = self.gate.pick(weight, features, teachers, label, self.epoch, generator)
         self.gate_log.add(weights, picked)
-        mpd, mps = mixture_losses(student, teachers, weights, picked, label, knobs.TEMPERATURE)
+        if teachers is None:
+            teachers = self.picked_logits(features, picked)  # (B, K, C)
+        else:
+            teachers = teachers.take_along_dim(picked[..., None], dim=1)
+        mpd, mps = picked_losses(student, teachers, weights, label, knobs.TEMPERATURE)
         ce = F.cross_entropy(student, label)
         loss = knobs.ALPHA * ce + (1 - knobs.ALPHA) * mpd + knobs.BETA * mps
         return student, {"loss": loss, "ce": ce, "mpd": mpd, "mps": mps}
@@ -154,6 +159,12 @@ class MoPD(SoftPromptTrainer):
         cosines = torch.einsum("bd,hcd->bhc", features, self.teachers)
         return cosines.mul_(self.clip.logit_scale)  # nothing of it is learned
 
+    def picked_logits(self, features: Tensor, picked: Tensor) -> Tensor:
+        """Logits (B, K, C) of the picked teachers (B, K) alone."""
+        chosen = self.teachers.index_select(0, picked.flatten())  # (BK, C, D)
+        cosines = torch.einsum("bd,bkcd->bkc", features, chosen.unflatten(0, picked.shape))
+        return cosines.mul_(self.clip.logit_scale)
+
     def step_generator(self) -> torch.Generator:
         """Random numbers of this step alone: a resume repeats them, no other draw moves them."""
         step = self.epoch * max(self.num_batches, 1) + self.batch_idx
@@ -168,6 +179,14 @@ def mixture_losses(
     label: Tensor,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
+    """`picked_losses` of the picked teachers (B, K) among the logits (B, H, C) of all."""
+    teachers = teachers.take_along_dim(picked[..., None], dim=1)  # (B, K, C)
+    return picked_losses(student, teachers, weights, label, temperature)
+
+
+def picked_losses(
+    student: Tensor, teachers: Tensor, weights: Tensor, label: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """Distillation and selection loss of MoPD, means over the batch.
 
     With a the gate's weights, Z the picked teachers' and S the student's logits:
@@ -175,17 +194,15 @@ def mixture_losses(
 
     Args:
         student: (B, C) logits.
-        teachers: (B, H, C) logits.
+        teachers: (B, K, C) logits of the picked ones.
         weights: (B, K).
-        picked: (B, K) indices of teachers.
         label: (B,).
         temperature: T > 0.
 
     Returns:
         mpd and mps, scalars.
     """
-    teachers = teachers.take_along_dim(picked[..., None], dim=1)  # (B, K, C)
     kl = distillation(student[:, None], teachers, temperature)  # (B, K)
-    labels = label[:, None].expand_as(picked)
+    labels = label[:, None].expand_as(weights)
     ce = F.cross_entropy(teachers.transpose(1, 2), labels, reduction="none")  # (B, K)
     return (weights * kl).sum(dim=-1).mean(), (weights * ce).sum(dim=-1).mean()

@@ -49,6 +49,11 @@ class Gate:
         """Whether all H teachers are picked in an epoch, counted from 0."""
         return epoch < self.warmup
 
+    def picks_few(self, B: int, H: int, epoch: int) -> bool:
+        """Whether B images pick so few of H teachers, without a look at what teachers say, that
+        only these need be computed: features of half of the pool are copied for it at most."""
+        return self.kind in LEARNED and not self.warms_up(epoch) and 2 * B * self.num_teachers <= H
+
     def parameter(self, embed_dim: int, H: int) -> nn.Parameter | None:
         """What is learned, (D, H), or (H,) for all images, or nothing.
 
@@ -71,7 +76,7 @@ class Gate:
         self,
         weight: Tensor | None,
         features: Tensor,
-        teachers: Tensor,
+        teachers: Tensor | None,
         label: Tensor,
         epoch: int,
         generator: torch.Generator,
@@ -81,7 +86,7 @@ class Gate:
         Args:
             weight: the learned parameter, see `parameter`.
             features: (B, D) unit image features.
-            teachers: (B, H, C) logits.
+            teachers: (B, H, C) logits; a learned gate needs none.
             label: (B,).
             epoch: counted from 0, for the warm-up.
             generator: of the CPU, so that draws are the same on every device.
@@ -89,27 +94,28 @@ class Gate:
         Returns:
             weights (B, K), which sum to 1, and indices (B, K) of the picked teachers.
         """
-        B, H, _ = teachers.shape
         if self.kind in LEARNED:
             assert weight is not None
             scores = self.scores(weight, features)
+        elif teachers is None:
+            raise ValueError(f"GATE {self.kind} needs the teachers' logits")
         elif self.kind == "oracle":
             scores = teachers.log_softmax(dim=-1).take_along_dim(label[:, None, None], -1)[..., 0]
         elif self.kind == "uniform":
-            scores = teachers.new_zeros(B, H)
+            scores = teachers.new_zeros(teachers.shape[:2])
         else:
             scores = self._normal(teachers, generator)
-        K = H if self.kind == "uniform" or self.warms_up(epoch) else self.num_teachers
-        noise = self._normal(teachers, generator) * self.noise if self.noise else None
+        K = scores.shape[1] if self.kind == "uniform" or self.warms_up(epoch) else self.num_teachers
+        noise = self._normal(scores, generator) * self.noise if self.noise else None
         weights, picked = pick_teachers(scores, K, noise)
         if self.kind in ("uniform", "uniform_topk"):
             weights = torch.full_like(weights, 1 / K)
         return weights, picked
 
     @staticmethod
-    def _normal(teachers: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers (B, H)."""
-        return torch.randn(teachers.shape[:2], generator=generator).to(teachers)
+    def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers (B, H), for a tensor (B, H, ...)."""
+        return torch.randn(like.shape[:2], generator=generator).to(like)
 
 
 def pick_teachers(

@@ -126,3 +126,29 @@ def test_knobs_that_are_off_leave_the_hash_of_a_run_alone(job, tmp_path):
 def test_knobs_that_do_not_fit_are_refused(job, refused, knobs, message):
     pairs = [word for key, value in knobs.items() for word in (f"TRAINER.MOPD.{key}", value)]
     assert message in refused(job("MoPD", *pairs))
+
+
+@pytest.mark.parametrize("kind", ["learned", "dataset"])
+def test_where_few_of_many_are_picked_only_these_are_computed_with_the_same_loss(
+    make_trainer, in_float64, monkeypatch, kind
+):
+    batch = {"img": torch.randn(2, 3, 32, 32).double(), "label": torch.tensor([0, 2])}
+    steps = []
+    for few in (True, False):
+        with monkeypatch.context() as patch:
+            if not few:
+                patch.setattr(Gate, "picks_few", lambda self, B, H, epoch: False)
+            trainer = in_float64(make_trainer("MoPD", ["cat", "dog", "fox"], GATE=kind, BETA=0.5))
+            computed = []
+            whole = trainer.teacher_logits
+            trainer.teacher_logits = lambda f, c=computed, w=whole: c.append(1) or w(f)
+            steps.append([trainer.forward_backward(batch)["loss"] for _ in range(3)])
+            assert bool(computed) != few
+    assert steps[0] == pytest.approx(steps[1], rel=1e-9)
+
+
+def test_all_teachers_are_computed_where_the_gate_needs_them_or_many_are_picked():
+    assert Gate("learned", 3).picks_few(32, 192, 0) and not Gate("learned", 3).picks_few(32, 191, 0)
+    assert not Gate("learned", 3, warmup=2).picks_few(1, 200, 1)
+    for kind in ("oracle", "uniform", "random", "uniform_topk"):
+        assert not Gate(kind, 3).picks_few(1, 200, 0)
