@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
-from datasets.embedded import Drawing, EmbeddedDataset
+from datasets.embedded import Drawing, EmbeddedDataset, make, read
 from datasets.world.render import OBJECTS, STYLES, Scenes, render
-from datasets.world.scenes import COLOUR_NAMES, draw_scenes
+from datasets.world.scenes import COLOUR_NAMES, captions, draw_scenes
 
 # images per class, and the seed of each split; pre-training draws from other seeds
 SPLITS = {"train": (40, 11), "val": (8, 12), "test": (40, 13)}
@@ -21,6 +21,7 @@ CLASSES = tuple((c, t) for colours, things in (BASE, NEW) for t in things for c 
 # ones do, as backgrounds are not in real sets; a context that is tuned on the first pays for it
 BASE_STYLES = (0.3, 0.35, 0.35, 0.0, 0.0)
 NEW_STYLES = (0.3, 0.0, 0.0, 0.5, 0.2)
+CAPTION_SEED = 14  # of the words of captions
 DISTRACT = 0.6  # chance that a cue which does not count carries a colour as well
 
 
@@ -63,3 +64,16 @@ def split_scenes(split: str) -> tuple[list[int], Scenes]:
     colours = [COLOUR_NAMES.index(CLASSES[label][0]) for label in labels]
     halves = [BASE_STYLES if label < len(CLASSES) // 2 else NEW_STYLES for label in labels]
     return labels, draw_scenes(objects, colours, seed, np.array(halves), DISTRACT)
+
+
+def captioned(data: Path) -> list[tuple[str, str]]:
+    """Test images of `shapes` and what is said of each, in the words of the pre-training.
+
+    Args:
+        data: folder of the datasets; the images are made there on first use.
+    """
+    folder = data / Shapes.dataset_dir
+    if not folder.exists():
+        make(folder, Shapes.version, Shapes.names, Shapes.drawings)
+    paths = [item.impath for item in read(folder, Shapes.version)["test"]]
+    return list(zip(paths, captions(split_scenes("test")[1], CAPTION_SEED), strict=True))

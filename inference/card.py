@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from trainers.backbones.tokens import from_plain
 from trainers.backbones.weights import NAMES
 
 # of CLIP on Hugging Face, by OpenAI's name
@@ -145,7 +146,8 @@ def _what(about: dict[str, Any]) -> str:
             f"{learned}. CLIP itself is as it was."
         )
     else:
-        words = "\n".join(f"- {template}" for template in about["templates"] or ())
+        # of class-wise texts the name
+        words = "\n".join(f"- {from_plain(template)}" for template in about["templates"] or ())
         what = (
             f"Zero-shot CLIP ({backbone}) with hand-made prompts; nothing was learned:\n\n{words}"
         )

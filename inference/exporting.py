@@ -21,6 +21,7 @@ from runs.config import label_of
 from runs.folder import settings_hash, versions
 from runs.results import writing
 from trainers.backbones.families import family_of, find_weights
+from trainers.backbones.tokens import plain
 from trainers.backbones.weights import file_sha256
 from trainers.errors import MethodError
 from trainers.exported import FORMAT, PROMPT, TENSORS, VERSION, is_export, read_prompt
@@ -166,7 +167,7 @@ def describe(prompt: Prompt, given: bool) -> dict[str, Any]:
             "class_specific": bool(knobs.get("CSC", False)),
             "fixed_classifier": not prompt.why_no_classifier,
         },
-        "templates": prompt.trainer.load_templates(cfg) if "POOL" in knobs else None,
+        "templates": [*map(plain, prompt.trainer.load_templates(cfg))] if "POOL" in knobs else None,
         "logit_scale": prompt.logit_scale,
         "preprocessing": {
             "size": list(inputs.SIZE),

@@ -67,11 +67,12 @@ def describe(cfg: CfgNode) -> dict[str, Any]:
     """
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     own = f"TRAINER.{trainer.node()}." if hasattr(trainer, "node") else "TRAINER."
+    optional = {*OPTIONAL_KEYS, *(own + knob for knob in getattr(trainer, "later_knobs", ()))}
     settings = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in sorted(flatten(cfg).items())
         if key not in NEUTRAL_KEYS
-        and (value or key not in OPTIONAL_KEYS)
+        and (value or key not in optional)
         and value != USUAL.get(key)
         and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
     }

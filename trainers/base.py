@@ -4,7 +4,6 @@ A method is a class with `defaults` (its knobs), `build_prompts` (what it learns
 (its loss terms). Nothing else differs.
 """
 
-import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,7 @@ from trainers.errors import MethodError
 from trainers.features.loaders import prompt_features, use_features
 from trainers.graphs import Static, StepGraph, mode_of
 from trainers.other_classes import for_classes
-from trainers.prompts.pool import load_pool
+from trainers.prompts.pool import load_pool, pool_digest
 from trainers.settings import UNKNOWN, Setting
 from trainers.steps import scaled_update
 
@@ -43,6 +42,8 @@ class PromptTrainer(TrainerX):
         image_conditional: class features differ from image to image, so that each takes a pass of
             the text tower.
         reads_domains: the method uses DATASET.SOURCE_DOMAINS or TARGET_DOMAINS.
+        later_knobs: those that came after runs of the method were published; a run does not tell
+            them while they are off (0, False or empty), so that its hash stays.
         upstream: keys that only the published code's configuration has -> the method's knob,
             empty where none is needed; a user who writes one of them is told ours. Knobs of the
             same name in another method's node need no entry.
@@ -66,6 +67,7 @@ class PromptTrainer(TrainerX):
     learns: ClassVar[bool] = True
     image_conditional: ClassVar[bool] = False
     reads_domains: ClassVar[bool] = False
+    later_knobs: ClassVar[tuple[str, ...]] = ()
     upstream: ClassVar[dict[str, str]] = {}
     # class-dependent buffers; they follow from the class names
     dead_keys: ClassVar[tuple[str, ...]] = ("token_prefix", "token_suffix", "token_midfix")
@@ -169,13 +171,13 @@ class PromptTrainer(TrainerX):
             found["INIT_WEIGHTS_DIGEST"] = file_digest(start)
         if "POOL" in knobs:
             pool = cls.load_templates(cfg)
-            found["POOL_DIGEST"] = hashlib.sha256("\n".join(pool).encode()).hexdigest()[:12]
+            found["POOL_DIGEST"] = pool_digest(pool)
             found["POOL_SIZE"] = len(pool)
         return found
 
     @classmethod
     def load_templates(cls, cfg: CfgNode) -> list[str]:
-        """The H templates of the knob `POOL`.
+        """The H templates of the knob `POOL`; some may be `ClassTexts`.
 
         What was learned belongs to the pool of its training: tested on another dataset, the model
         keeps the templates for `DATASET.SOURCE`, and so the width of its gate.

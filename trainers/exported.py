@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.backbones.tokens import from_plain
 from trainers.errors import MethodError, brief
 from trainers.yaml_files import load
 
@@ -67,6 +68,10 @@ def read_prompt(folder: Path | str) -> dict[str, Any]:
             raise MethodError(
                 f"{path} is damaged ({key} is {brief(found.get(key))}): export the run again"
             )
+    try:
+        found["templates"] = found["templates"] and [*map(from_plain, found["templates"])]
+    except (TypeError, AttributeError):
+        found["templates"] = [None]
     names = [*found["classes"], *(found["templates"] or ())]
     if not found["classes"] or not all(isinstance(name, str) for name in names):
         raise MethodError(f"{path} is damaged (classes, templates): export the run again")

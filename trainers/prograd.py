@@ -6,6 +6,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
+from trainers.backbones.tokens import ClassTexts
 from trainers.coop import TEMPLATE, SoftPromptTrainer
 from trainers.errors import MethodError
 from trainers.settings import Setting
@@ -64,7 +65,9 @@ class ProGrad(SoftPromptTrainer):
         """Words of CTX_INIT; those of the hand-made prompt end where the class name begins."""
         if knobs.CTX_INIT != TEMPLATE:
             return super().start_words(knobs)
-        return self.pool[0].partition("{}")[0].strip()
+        # class-wise texts have no words in common
+        first = "" if isinstance(self.pool[0], ClassTexts) else self.pool[0]
+        return first.partition("{}")[0].strip()
 
     def losses(self, features: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Student logits (B, C) and the terms loss (the cross-entropy) and kl."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import base2new, evaluation, flops, growth, job, profile_job
+from benchmarks import base2new, evaluation, flops, growth, job, pool_step, profile_job
 from benchmarks.images import SIZE, picture, write_folder
 from benchmarks.text_side import TextSide
 from trainers.prompts.pool import load_pool
@@ -184,3 +184,13 @@ def test_the_plain_way_ends_with_its_block():
     with job.plain_path():
         assert clip_model.FrozenCLIP is not before
     assert clip_model.FrozenCLIP is before
+
+
+def test_steps_with_pools_are_whole_steps_of_the_embedded_world(data_root, capsys):
+    pool_step.main(["--rounds", "1", "--data", str(data_root)])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line[:5] == "scale"]
+    assert [(name, H) for name, H, *_ in rows] == [
+        ("scale_description_h12", "12"),
+        ("scale_description_h200", "200"),
+    ]
+    assert rows[0][-2:] == ["1.00", "1.00"] and all(float(x) > 0 for x in rows[1][2:])

@@ -425,3 +425,23 @@ def test_settings_of_config_yaml_have_the_hash_of_the_results(runs):
 
     settings = yaml.safe_load((runs("MoPD").folder / "config.yaml").read_text())
     assert settings_hash(settings) == runs("MoPD").results["config_hash"]
+
+
+def test_a_pool_of_class_wise_texts_goes_along(runs, images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("described")
+    names = sorted({item.classname for item in images})
+    texts = {name: [f"a sketch of a {name}.", f"a {{}} as a {name}"] for name in names}
+    (folder / "d.json").write_text(json.dumps(texts))
+    (folder / "pool.yaml").write_text("descriptions: d.json")
+    run = runs("ZeroshotCLIP", "TRAINER.ZEROSHOTCLIP.POOL", str(folder / "pool.yaml"))
+    about = json.loads((export(run.folder, folder / "out") / "prompt.json").read_text())
+    assert [one["name"] for one in about["templates"]] == ["d, text 1", "d, text 2"]
+    assert "- d, text 2\n" in (folder / "out/README.md").read_text()
+    (folder / "d.json").unlink()
+    prompt = load_prompt(folder / "out")
+    found = load_file(folder / "out/prompt.safetensors") if prompt.learned else {}
+    assert found == {} and torch.equal(
+        prompt.class_features(), torch.load(folder / "out/classifier.pt").T
+    )
+    with pytest.raises(MethodError, match="no text for 1 of 1 classes: 'cat'"):
+        prompt.for_classes(["cat"]).class_features()

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dassl.data.data_manager import build_data_loader
-from dassl.data.transforms import build_transform
 from dassl.utils import UserError, progress
 from runs.config import dataset_label, methods
 from runs.trained import TrainedRun
 from tools.learned.gate_numbers import images_title
-from trainers.features.loaders import split_features
+from trainers.features.loaders import as_tested
 from trainers.mopd import MoPD
 from trainers.prompts.gates import Gate, spread_out
 
@@ -123,7 +121,7 @@ def _look(trainer: Any, gate: Gate, split: str, items: Sequence[Any]) -> Seen:
     generator = torch.Generator().manual_seed(trainer.cfg.SEED)
     oracle, weight = Gate("oracle", gate.num_teachers), trainer.prompt_learner.gate
     parts: dict[str, list[Any]] = {}
-    for batch in progress.bar(_loader(trainer, items), desc=split, leave=False):
+    for batch in progress.bar(as_tested(trainer, items), desc=split, leave=False):
         images, label = trainer.parse_batch_test(batch)
         features = trainer.image_features(images)
         teachers = trainer.teacher_logits(features)  # (B, H, C)
@@ -146,18 +144,6 @@ def _look(trainer: Any, gate: Gate, split: str, items: Sequence[Any]) -> Seen:
     label, classes = dataset_label(trainer.cfg), trainer.cfg.DATASET.SUBSAMPLE_CLASSES
     paths, names = [item.impath for item in items], list(dataset.classnames)
     return Seen(label, split, classes, paths, names, kind=kind, groups=groups, **arrays)
-
-
-def _loader(trainer: Any, items: Sequence[Any]) -> Any:
-    """The images of a list as they are tested, in their order; features from the cache."""
-    cfg = trainer.cfg
-    transform, size = build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
-    loader = build_data_loader(
-        cfg, data_source=items, batch_size=size, tfm=transform, is_train=False
-    )
-    if not cfg.CACHE.FEATURES:
-        return loader
-    return split_features(trainer, loader, cfg, "without augmentation")
 
 
 def _groups(dataset: Any, items: Sequence[Any]) -> tuple[str, list[str]]:

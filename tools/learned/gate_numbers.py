@@ -78,6 +78,10 @@ def part_numbers(seen: Seen) -> dict[str, Any]:
         "classes": seen.classes,
         "images": len(seen.label),
         **_shares(seen, slice(None)),
+        "entropy": {
+            "image": _float(np.mean([entropy(weights) for weights in seen.weights])),
+            "mean": _float(entropy(seen.weights.mean(axis=0))),
+        },
         "accuracy": {
             "student": _percent(seen.student),
             "teachers": _floats(100 * seen.teachers.mean(axis=0)),

@@ -22,6 +22,7 @@ def report(run: Path, numbers: Mapping[str, Any], titles: list[str]) -> str:
     for title, part in zip(titles, numbers["images"], strict=True):
         parts.append(_part(title, part, numbers["teachers"]))
     if between := numbers["datasets"].get("information"):
+        parts.append(datasets_table(numbers).show("text"))
         parts.append(wrap(_told("dataset", between)))
     return "\n\n".join(parts)
 
@@ -36,6 +37,21 @@ def head(run: Path, numbers: Mapping[str, Any]) -> list[str]:
     lines += [f"Note: {numbers['note']}."] if numbers["note"] else []
     lines += [] if numbers["epochs"] else [f"Note: {OLDER}, and no curves are drawn."]
     return lines
+
+
+def datasets_table(numbers: Mapping[str, Any]) -> Table:
+    """Mean weights of the teachers on each tested list, those first that differ most."""
+    tested = [part for part in numbers["images"] if part["split"] != "train"]
+    weights = [part["weight"] for part in tested]
+    apart = [max(own) - min(own) for own in zip(*weights, strict=True)]
+    order = sorted(range(len(apart)), key=lambda h: (-apart[h], h))[:MOST_TEACHERS]
+    rows: list[Any] = [
+        [numbers["teachers"][h], *(f"{own[h]:.3f}" for own in weights)] for h in order
+    ]
+    for kind, name in (("image", "an image's weights"), ("mean", "the mean weight")):
+        rows.append([f"entropy of {name}, bits", *(f"{p['entropy'][kind]:.2f}" for p in tested)])
+    headers = ["teacher", *(part["dataset"] for part in tested)]
+    return Table("Mean weights by dataset", headers, rows, 1)
 
 
 def _part(title: str, part: Mapping[str, Any], teachers: list[str]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainers.errors import MethodError
+from trainers.errors import MethodError, closest
 
 EXAMPLE = '"a photo of a {}."'  # of a template, for messages
 WORDS = 49406  # ids of CLIP's vocabulary below its start token and what follows
@@ -15,8 +18,77 @@ def plain_name(classname: str) -> str:
     return classname.replace("_", " ")
 
 
+class ClassTexts(str):
+    """A hard prompt that has a text of its own for each class; as a string, its name.
+
+    Attributes:
+        texts: by `spelling` of the class name; `{}` in a text is the name.
+    """
+
+    texts: dict[str, str]
+
+    def __new__(cls, name: str, texts: Mapping[str, str] | None = None) -> ClassTexts:
+        """Texts by class name; copies set them afterwards."""
+        found = super().__new__(cls, name)
+        found.texts = {spelling(classname): text for classname, text in (texts or {}).items()}
+        return found
+
+
+def spelling(classname: str) -> str:
+    """A class name by which its texts are found: case, blanks, `_` and `-` make no difference."""
+    return " ".join(classname.replace("_", " ").replace("-", " ").lower().split())
+
+
+def identity(template: str) -> str:
+    """What tells a template from all others: the template, or a name with a digest of its texts."""
+    if not isinstance(template, ClassTexts):
+        return template
+    return f"{template} {hashlib.sha256(json.dumps(template.texts).encode()).hexdigest()}"
+
+
+def plain(template: str) -> Any:
+    """A template as JSON can hold it, with all texts that it has."""
+    if isinstance(template, ClassTexts):
+        return {"name": str(template), "texts": template.texts}
+    return template
+
+
+def from_plain(template: Any) -> str:
+    """What `plain` was made of."""
+    return template if isinstance(template, str) else ClassTexts(**template)
+
+
+def check_classes(templates: Iterable[str], classnames: Iterable[str]) -> None:
+    """Refuse classes for which a class-wise prompt has no text.
+
+    Raises:
+        MethodError: naming all of them, each with the nearest name that has one.
+    """
+    names = list(dict.fromkeys(classnames))
+    for template in templates:
+        texts = template.texts if isinstance(template, ClassTexts) else None
+        missing = [name for name in names if texts is not None and spelling(name) not in texts]
+        if texts is None or not missing:
+            continue
+        near = ((name, closest(spelling(name), texts)) for name in missing[:10])
+        told = [repr(name) + f" (nearest: {other!r})" * bool(other) for name, other in near]
+        told += ["..."] * (len(missing) > len(told))
+        raise MethodError(
+            f"{template}: no text for {len(missing)} of {len(names)} classes: {', '.join(told)}. "
+            "Class names must be the same but for case, blanks, hyphens and underscores: "
+            "correct them in the file, or add texts."
+        )
+
+
 def fill(template: str, classname: str) -> str:
-    """Put a class name (`_` becomes a blank) into the `{}` of a template; all else is kept."""
+    """Put a class name (`_` becomes a blank) into the `{}` of a template; all else is kept.
+
+    Raises:
+        MethodError: not exactly one `{}`, or a class-wise prompt has no text for the class.
+    """
+    if isinstance(template, ClassTexts):
+        check_classes([template], [classname])
+        return template.texts[spelling(classname)].replace("{}", plain_name(classname))
     if template.count("{}") != 1:
         raise MethodError(f"template {template!r}: write {{}} exactly once, as in {EXAMPLE}.")
     return template.replace("{}", plain_name(classname))

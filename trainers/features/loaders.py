@@ -8,7 +8,7 @@ then kept, so that results are the same bits.
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from yacs.config import CfgNode
 
+from trainers.backbones.tokens import check_classes, identity
 from trainers.errors import MethodError
 from trainers.features.ahead import OnDevice, on_device
 from trainers.features.cache import FeatureCache
@@ -246,6 +247,21 @@ def split_features(trainer: Any, loader: Any, cfg: CfgNode, split: str) -> Split
     return SplitFeatures(loader, *place, cache, key, _about(cfg, split))
 
 
+def as_tested(trainer: Any, items: Sequence[Any]) -> Any:
+    """A loader of a list of images as they are tested, in their order; features from the cache."""
+    from dassl.data.data_manager import build_data_loader  # slow, and who reads knobs needs none
+    from dassl.data.transforms import build_transform
+
+    cfg = trainer.cfg
+    transform, size = build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
+    loader = build_data_loader(
+        cfg, data_source=items, batch_size=size, tfm=transform, is_train=False
+    )
+    if FeatureCache.of(cfg) is None or not cfg.CACHE.FEATURES:
+        return loader
+    return split_features(trainer, loader, cfg, "without augmentation")
+
+
 def _encoder(trainer: Any) -> Callable[[Tensor], Tensor]:
     return lambda images: trainer.clip.encode_image(images.to(trainer.device))
 
@@ -259,9 +275,11 @@ def prompt_features(trainer: Any, templates: list[str]) -> Tensor:
     """Unit features (H, C, D) of hard prompts for a trainer's classes, cached as its images."""
     cfg, names = trainer.cfg, trainer.dm.dataset.classnames
     cache = FeatureCache.of(cfg)
+    check_classes(templates, names)
     if cache is None or not cfg.CACHE.FEATURES:
         return trainer.clip.encode_templates(templates, names)
-    key = {"kind": "prompts", **tower_key(trainer), "templates": templates, "classes": names}
+    told = [identity(template) for template in templates]
+    key = {"kind": "prompts", **tower_key(trainer), "templates": told, "classes": names}
     kept = cache.load(key)
     if kept is not None:
         return torch.from_numpy(kept["feature"]).to(trainer.device)

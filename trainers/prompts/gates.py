@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # by what teachers are scored; the K with the highest scores are picked
@@ -30,12 +31,14 @@ class Gate:
         noise: standard deviation of normal noise on the scores when teachers are picked; their
             weights come from the scores without it.
         warmup: epochs at the start in which all H teachers are picked.
+        cosine: temperature of scores that are cosines; 0: plain products.
     """
 
     kind: str = "learned"
     num_teachers: int = 3
     noise: float = 0.0
     warmup: int = 0
+    cosine: float = 0.0
 
     @property
     def draws(self) -> bool:
@@ -46,17 +49,34 @@ class Gate:
         """Whether all H teachers are picked in an epoch, counted from 0."""
         return epoch < self.warmup
 
+    def picks_few(self, B: int, H: int, epoch: int) -> bool:
+        """Whether B images pick so few of H teachers, without a look at what teachers say, that
+        only these need be computed: features of half of the pool are copied for it at most."""
+        return self.kind in LEARNED and not self.warms_up(epoch) and 2 * B * self.num_teachers <= H
+
     def parameter(self, embed_dim: int, H: int) -> nn.Parameter | None:
-        """What is learned, zero at the start: (D, H), or (H,) for all images, or nothing."""
+        """What is learned, (D, H), or (H,) for all images, or nothing.
+
+        Zero at the start; columns of cosines are random, as zero has no direction.
+        """
         if self.kind not in LEARNED:
             return None
-        return nn.Parameter(torch.zeros((embed_dim, H) if self.kind == "learned" else (H,)))
+        start = torch.randn if self.cosine else torch.zeros
+        return nn.Parameter(start((embed_dim, H) if self.kind == "learned" else (H,)))
+
+    def scores(self, weight: Tensor, features: Tensor) -> Tensor:
+        """Scores (B, H) of a learned gate for unit image features (B, D)."""
+        if self.kind == "dataset":
+            return weight.expand(len(features), -1)
+        if self.cosine:
+            return features @ F.normalize(weight, dim=0) / self.cosine
+        return features @ weight
 
     def pick(
         self,
         weight: Tensor | None,
         features: Tensor,
-        teachers: Tensor,
+        teachers: Tensor | None,
         label: Tensor,
         epoch: int,
         generator: torch.Generator,
@@ -66,7 +86,7 @@ class Gate:
         Args:
             weight: the learned parameter, see `parameter`.
             features: (B, D) unit image features.
-            teachers: (B, H, C) logits.
+            teachers: (B, H, C) logits; a learned gate needs none.
             label: (B,).
             epoch: counted from 0, for the warm-up.
             generator: of the CPU, so that draws are the same on every device.
@@ -74,27 +94,28 @@ class Gate:
         Returns:
             weights (B, K), which sum to 1, and indices (B, K) of the picked teachers.
         """
-        B, H, _ = teachers.shape
         if self.kind in LEARNED:
             assert weight is not None
-            scores = features @ weight if self.kind == "learned" else weight.expand(B, H)
+            scores = self.scores(weight, features)
+        elif teachers is None:
+            raise ValueError(f"GATE {self.kind} needs the teachers' logits")
         elif self.kind == "oracle":
             scores = teachers.log_softmax(dim=-1).take_along_dim(label[:, None, None], -1)[..., 0]
         elif self.kind == "uniform":
-            scores = teachers.new_zeros(B, H)
+            scores = teachers.new_zeros(teachers.shape[:2])
         else:
             scores = self._normal(teachers, generator)
-        K = H if self.kind == "uniform" or self.warms_up(epoch) else self.num_teachers
-        noise = self._normal(teachers, generator) * self.noise if self.noise else None
+        K = scores.shape[1] if self.kind == "uniform" or self.warms_up(epoch) else self.num_teachers
+        noise = self._normal(scores, generator) * self.noise if self.noise else None
         weights, picked = pick_teachers(scores, K, noise)
         if self.kind in ("uniform", "uniform_topk"):
             weights = torch.full_like(weights, 1 / K)
         return weights, picked
 
     @staticmethod
-    def _normal(teachers: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers (B, H)."""
-        return torch.randn(teachers.shape[:2], generator=generator).to(teachers)
+    def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers (B, H), for a tensor (B, H, ...)."""
+        return torch.randn(like.shape[:2], generator=generator).to(like)
 
 
 def pick_teachers(
@@ -117,6 +138,20 @@ def pick_teachers(
     ranked = scores if noise is None else scores + noise
     picked = ranked.argsort(dim=-1, descending=True, stable=True)[:, :num_teachers]  # (B, K)
     return scores.gather(-1, picked).softmax(dim=-1), picked
+
+
+def agreement(features: Tensor, known: Tensor) -> Tensor:
+    """A gate (D, H) whose scores are the teachers' log-probabilities of the label, as far as a
+    linear map tells them: ridge regression, with a penalty of 1 on unit features.
+
+    Args:
+        features: (N, D) unit image features.
+        known: (N, H) log-probabilities of the true label.
+    """
+    known = known - known.mean(dim=-1, keepdim=True)  # what all teachers know does not matter
+    gram = features.T @ features
+    gram.diagonal().add_(1.0)
+    return torch.linalg.solve(gram, features.T @ known)
 
 
 def spread_out(values: Tensor, picked: Tensor, H: int) -> Tensor:

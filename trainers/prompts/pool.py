@@ -7,17 +7,20 @@ docs/pools.md explains the format. Nothing heavy is imported here, so that a mis
 found before CLIP is loaded.
 """
 
+import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 from trainers.backbones.paths import REPOSITORY
-from trainers.backbones.tokens import CLIP, EXAMPLE, fill
+from trainers.backbones.tokens import CLIP, EXAMPLE, ClassTexts, identity
 from trainers.errors import MethodError
+from trainers.prompts import class_texts
+from trainers.prompts.class_texts import FRAGMENT, Texts
 from trainers.prompts.yaml_nodes import Node, did_you_mean, read_yaml
 from trainers.yaml_files import shown
 
@@ -25,15 +28,17 @@ POOLS = REPOSITORY / "configs" / "pools"
 MAX_TEMPLATES = 10_000  # of one rule: more is a mistake, and would fill the memory
 
 _ALIASES = {"dtd": "describabletextures"}  # the only dataset whose config has another name
-_SECTION_KEYS = ("words", "include", "templates", "rules")
-_FILE_KEYS = ("description", *_SECTION_KEYS, "default", "datasets")
+_FROM_FILES = ("shared", "descriptions", "random_words")
+_SECTION_KEYS = ("words", "include", "templates", "rules", *_FROM_FILES)
+_FILE_KEYS = ("description", *_SECTION_KEYS, "keep", "default", "datasets")
+_JOIN = "a photo of a {}, which has {fragment}."  # of drawn words
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NAME = "qzq"  # stands for a class, where prompts are compared
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def load_pool(name: str, dataset: str, clean: Callable[[str], str] = CLIP.clean) -> list[str]:
-    """Templates of a pool for one dataset: H strings, each with exactly one `{}`.
+    """Templates of a pool for one dataset: H strings, each with exactly one `{}`, or `ClassTexts`.
 
     Args:
         name: a name under configs/pools (with or without .yaml), or a path to a YAML file
@@ -42,19 +47,26 @@ def load_pool(name: str, dataset: str, clean: Callable[[str], str] = CLIP.clean)
         clean: a prompt as the tokenizer of the model reads it; OpenAI's drops case and repeated
             blanks. Templates that are the same there are the same teacher, and refused.
 
-    The order is fixed: included pools, `templates`, `rules`; first of the common part, then of
-    the dataset's section. Within a rule the last word changes fastest. `{class}` is returned as
-    `{}`. Raises MethodError for every mistake in the file, or if it has nothing for the dataset.
+    The order is fixed: included pools, `templates`, `rules`, `shared`, `descriptions`,
+    `random_words`; first of the common part, then of the dataset's section. Within a rule the last
+    word changes fastest. `keep` chooses among all. `{class}` is returned as `{}`. Raises
+    MethodError for every mistake in the file, or if it has nothing for the dataset.
     """
-    first: dict[str, _Entry] = {}
+    first: dict[tuple[str, ...], _Entry] = {}
     for entry in _entries(find_pool(name), dataset, ()):
-        twin = first.setdefault(clean(fill(entry.text, _NAME)), entry)
+        # twins are the same teacher
+        twin = first.setdefault(_meaning(entry.text, clean), entry)
         if twin is not entry:
             raise MethodError(
                 f"{entry.where}: duplicate template {entry.text!r}, "
                 f"the same prompt as {twin.text!r} in {twin.where}. Remove one of the two."
             )
     return [entry.text for entry in first.values()]
+
+
+def pool_digest(pool: Sequence[str]) -> str:
+    """Digest of all texts of a pool, those of each class included."""
+    return hashlib.sha256("\n".join(map(identity, pool)).encode()).hexdigest()[:12]
 
 
 def pool_sections(name: str) -> list[str]:
@@ -118,11 +130,32 @@ class _Entry:
 
 
 @dataclass(frozen=True)
+class _Source:
+    texts: Texts
+    joins: list[_Entry]
+
+
+@dataclass(frozen=True)
 class _Section:
     words: dict[str, list[_Entry]] = field(default_factory=dict)
     include: list[_Entry] = field(default_factory=list)
     templates: list[_Entry] = field(default_factory=list)
     rules: list[_Entry] = field(default_factory=list)
+    shared: list[_Entry] = field(default_factory=list)  # files
+    descriptions: list[_Source] = field(default_factory=list)
+    random_words: list[_Source] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it makes no template."""
+        keys = [key for key in _SECTION_KEYS if key != "words"]
+        return not any(getattr(self, key) for key in keys)
+
+    @property
+    def all_rules(self) -> list[_Entry]:
+        """All that may name words."""
+        sources = (*self.descriptions, *self.random_words)
+        return [*self.rules, *(join for source in sources for join in source.joins)]
 
 
 @dataclass(frozen=True)
@@ -132,6 +165,7 @@ class _Pool:
     default: _Section | None = None
     datasets: dict[str, tuple[str, _Section]] = field(default_factory=dict)  # by canonical name
     description: str = ""
+    keep: tuple[tuple[int, str], ...] = ()  # numbers of templates and their places
 
     def section(self, dataset: str) -> _Section:
         """What the file says about one dataset beside the common part."""
@@ -149,11 +183,26 @@ class _Pool:
 
 def _entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[_Entry]:
     """Expanded templates of a file for one dataset; `chain` are the files that include it."""
+    pool, entries = _read_pool(path), _all_entries(path, dataset, chain)
+    if not pool.keep:
+        return entries
+    found = list(entries)
+    for number, where in pool.keep:
+        if number >= len(found):
+            raise MethodError(
+                f"{where}: there is no template {number} for dataset {dataset!r}, only 0 to "
+                f"{len(found) - 1}. Remove it."
+            )
+    return iter([found[number] for number, _ in pool.keep])
+
+
+def _all_entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[_Entry]:
+    """The same, whatever `keep` says."""
     pool = _read_pool(path)
     section, chain = pool.section(dataset), (*chain, path)
     words = pool.common.words | section.words
     parts = (pool.common, section)
-    if not any(part.include or part.templates or part.rules for part in parts):
+    if all(part.is_empty for part in parts):
         raise MethodError(
             f"{shown(path)}: no templates for dataset {dataset!r}. "
             f"Add a list `templates` with entries as {EXAMPLE}."
@@ -167,6 +216,28 @@ def _entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[_Ent
             yield from _entries(target, dataset, chain)
         for entry in (*part.templates, *part.rules):
             yield from _expand(entry, words, dataset)
+        yield from _from_files(part, words, dataset, path.parent)
+
+
+def _from_files(
+    part: _Section, words: dict[str, list[_Entry]], dataset: str, folder: Path
+) -> Iterator[_Entry]:
+    """Templates and class-wise texts from other files than the pool."""
+    for link in part.shared:
+        file = class_texts.find(link.text, folder, link.where)
+        yield from (_Entry(*found) for found in class_texts.shared_templates(file))
+    words = words | {FRAGMENT: [_Entry(f"{{{FRAGMENT}}}", "")]}
+    for source in part.descriptions:
+        joins = [one for join in source.joins for one in _expand(join, words, dataset)]
+        for join in joins or [_Entry("", "")]:
+            for teacher in class_texts.class_teachers(source.texts, folder, join.text):
+                yield _Entry(teacher, source.texts.where)
+    for source in part.random_words:
+        fragments = class_texts.random_fragments(source.texts, folder)
+        joins = source.joins or [_Entry(_JOIN, source.texts.where)]
+        for join in (one for each in joins for one in _expand(each, words, dataset)):
+            for text in fragments:
+                yield _Entry(join.text.replace(f"{{{FRAGMENT}}}", text), source.texts.where)
 
 
 def _expand(rule: _Entry, words: dict[str, list[_Entry]], dataset: str) -> Iterator[_Entry]:
@@ -192,6 +263,12 @@ def _expand(rule: _Entry, words: dict[str, list[_Entry]], dataset: str) -> Itera
 def _put(text: str, words: dict[str, str]) -> str:
     """Replace `{name}` by its word; the placeholder `{}` stays."""
     return _FIELD.sub(lambda match: words.get(match[1], match[0]), text)
+
+
+def _meaning(text: str, clean: Callable[[str], str]) -> tuple[str, ...]:
+    """What a tokenizer reads of a template, or of all its texts."""
+    texts = text.texts.values() if isinstance(text, ClassTexts) else [text]
+    return tuple(clean(one.replace("{}", _NAME)) for one in texts)
 
 
 def _canonical(dataset: str) -> str:
@@ -223,6 +300,7 @@ def _read_pool(path: Path) -> _Pool:
         _section(parts["default"]) if "default" in parts else None,
         datasets,
         parts["description"].text() if "description" in parts else "",
+        tuple(_numbers(parts["keep"])) if "keep" in parts else (),
     )
     _check_words_are_used(pool)
     return pool
@@ -242,13 +320,31 @@ def _section(node: Node, known: tuple[str, ...] = _SECTION_KEYS) -> _Section:
             section.templates.extend(_templates(part))
         elif key == "rules":
             section.rules.extend(_templates(part, rules=True))
+        elif key == "shared":
+            section.shared.extend(_Entry(item.text(), item.where) for item in part.items())
+        elif key in class_texts.OPTIONS:
+            for item in [part] if part.kind == "map" else part.items():
+                texts, join = class_texts.read_options(item, key)
+                joins = _templates(join, rules=True, join=True) if join else []
+                getattr(section, key).append(_Source(texts, joins))
     return section
+
+
+def _numbers(node: Node) -> Iterator[tuple[int, str]]:
+    """Numbers of templates, each once, with their places."""
+    seen = set()
+    for item in node.items():
+        value = str(getattr(item.node, "value", ""))
+        if item.kind != "int" or not value.isdecimal() or value in seen:
+            raise item.mistake(f"found {value!r}", "Write numbers of templates, each once")
+        seen.add(value)
+        yield int(value), item.where
 
 
 def _words(node: Node) -> dict[str, list[_Entry]]:
     words = {}
     for name, value in node.fields().items():
-        if name == "class" or not _WORD.fullmatch(name):
+        if name in ("class", FRAGMENT) or not _WORD.fullmatch(name):
             raise value.mistake(f"{name!r} cannot name words", "Use letters, digits and _")
         words[name] = [_Entry(item.text(), item.where) for item in value.items()]
         for item in words[name]:
@@ -257,8 +353,8 @@ def _words(node: Node) -> dict[str, list[_Entry]]:
     return words
 
 
-def _templates(node: Node, rules: bool = False) -> list[_Entry]:
-    """Checked entries of `templates` or `rules`, with `{class}` as `{}`."""
+def _templates(node: Node, rules: bool = False, join: bool = False) -> list[_Entry]:
+    """Checked entries of `templates`, `rules` or `join`, with `{class}` as `{}`."""
     entries = []
     for item in node.items():
         text = item.text().replace("{class}", "{}")
@@ -277,6 +373,8 @@ def _templates(node: Node, rules: bool = False) -> list[_Entry]:
             count = len(fields) - len(named)
             found = f"{count} placeholders in" if count else "no placeholder in"
             raise item.mistake(f"{found} {text!r}", f"Write {{}} exactly once, as in {EXAMPLE}")
+        if join and named.count(FRAGMENT) != 1:
+            raise item.mistake(f"{{{FRAGMENT}}} is not once in {text!r}", f"Write it as in {_JOIN}")
         entries.append(_Entry(text, item.where))
     return entries
 
@@ -284,8 +382,10 @@ def _templates(node: Node, rules: bool = False) -> list[_Entry]:
 def _check_words_are_used(pool: _Pool) -> None:
     """Raise MethodError for words that no rule of the file names: most likely misspelt."""
     sections = [pool.common, pool.default or _Section(), *(s for _, s in pool.datasets.values())]
-    used = {name for part in sections for rule in part.rules for name in _FIELD.findall(rule.text)}
+    rules = [rule.text for part in sections for rule in part.all_rules]
+    used = {name for rule in rules for name in _FIELD.findall(rule)}
     for part in sections:
         for name in sorted(set(part.words) - used):
-            where, hint = part.words[name][0].where, did_you_mean(name, sorted(used - {""}))
+            hint = did_you_mean(name, sorted(used - {"", FRAGMENT}))
+            where = part.words[name][0].where
             raise MethodError(f"{where}: no rule uses {{{name}}}. {hint}Rename or remove it.")

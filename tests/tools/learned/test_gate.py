@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -136,7 +137,20 @@ def test_other_datasets_are_looked_at_and_told_apart(trained, look, capsys):
     information = found["datasets"]["information"]
     assert 0 <= information["bits"] <= 1  # two datasets of the same size
     assert found["images"][2]["by"]["style"].keys() == found["images"][1]["by"]["style"].keys()
-    assert "about the dataset (by chance" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "about the dataset (by chance" in shown
+    table = shown.partition("Mean weights by dataset\n\n")[2].splitlines()
+    assert table[0].split() == ["teacher", "Shapes", "ShapesBlurred"]
+    for h, teacher in enumerate(found["teachers"]):
+        (row,) = [line for line in table if line.startswith(f"{teacher}  ")][:1]
+        weights = [part["weight"][h] for part in found["images"][1:]]
+        assert row.split()[-2:] == [f"{weight:.3f}" for weight in weights]
+    for part in found["images"]:
+        share = [w for w in part["weight"] if w]
+        assert part["entropy"]["mean"] == pytest.approx(
+            -sum(w * math.log2(w) for w in share), abs=1e-3
+        )
+        assert 0 < part["entropy"]["image"] <= math.log2(found["num_teachers"]) + 1e-6
 
 
 @pytest.mark.parametrize("kind", ["style", "domain"])

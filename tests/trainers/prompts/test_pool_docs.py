@@ -12,12 +12,14 @@ def test_examples_of_the_docs_give_what_the_docs_say(folder, capsys):
     from tools.pools import main
 
     blocks = re.findall(r"```yaml\n# (\S+)\n(.*?)```", DOC, flags=re.S)
-    assert [name for name, _ in blocks] == ["my_list.yaml", "my_pool.yaml", "my_union.yaml"]
+    files = ["my_list.yaml", "my_pool.yaml", "my_union.yaml", "my_texts.yaml"]
+    assert [name for name, _ in blocks] == files
+    blocks += re.findall(r"`(\w+\.json)`[^`]*```json\n(.*?)```", DOC, flags=re.S)
     for name, text in blocks:
         folder(name, text)
     sessions = re.findall(r"```console\n(.*?)```", DOC, flags=re.S)
     runs = re.findall(r"^\$ python -m tools\.pools (.*)\n((?:[^$].*\n)+)", "".join(sessions), re.M)
-    assert len(runs) == 5
+    assert len(runs) == 7
     for arguments, expected in runs:
         code = main(arguments.split())
         captured = capsys.readouterr()

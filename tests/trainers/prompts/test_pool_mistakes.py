@@ -73,11 +73,13 @@ MISTAKES = {
     "unknown key": (
         'templtes: ["a {}."]',
         "line 1: unknown key 'templtes'. Did you mean 'templates'? "
-        "Known: description, words, include, templates, rules, default, datasets.",
+        "Known: description, words, include, templates, rules, shared, descriptions, "
+        "random_words, keep, default, datasets.",
     ),
     "unknown key of a section": (
         'datasets:\n  Pets:\n    default: "a {}."',
-        "line 3, datasets.Pets: unknown key 'default'. Known: words, include, templates, rules.",
+        "line 3, datasets.Pets: unknown key 'default'. Known: words, include, templates, rules, "
+        "shared, descriptions, random_words.",
     ),
     "key twice": (
         'templates: ["a {}."]\ntemplates: ["b {}."]',
