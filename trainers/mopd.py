@@ -171,19 +171,6 @@ class MoPD(SoftPromptTrainer):
         return torch.Generator().manual_seed((self.cfg.SEED * 1_000_003 + step) % 2**63)
 
 
-def mixture_losses(
-    student: Tensor,
-    teachers: Tensor,
-    weights: Tensor,
-    picked: Tensor,
-    label: Tensor,
-    temperature: float,
-) -> tuple[Tensor, Tensor]:
-    """`picked_losses` of the picked teachers (B, K) among the logits (B, H, C) of all."""
-    teachers = teachers.take_along_dim(picked[..., None], dim=1)  # (B, K, C)
-    return picked_losses(student, teachers, weights, label, temperature)
-
-
 def picked_losses(
     student: Tensor, teachers: Tensor, weights: Tensor, label: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:

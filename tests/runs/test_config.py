@@ -114,6 +114,8 @@ def test_defaults_of_the_methods():
         "GATE": "learned",
         "GATE_NOISE": 0.0,
         "GATE_WARMUP": 0,
+        "GATE_COSINE": 0.0,
+        "GATE_AGREEMENT": False,
     }
     assert dict(cfg.TRAINER.COCOOP) == {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}
     assert dict(cfg.TRAINER.KGCOOP) == {

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from tests.golden.tiny_clip import tensor
-from trainers.mopd import mixture_losses
+from trainers.mopd import picked_losses
 from trainers.prograd import project
 from trainers.prompts.gates import pick_teachers
 from trainers.prompts.pool import load_pool
@@ -266,7 +266,8 @@ def test_the_vector_of_the_specification():
     logits = 10 * torch.einsum("bd,hcd->bhc", features, teachers)
     weights, picked = pick_teachers(features @ gate, 2)
     label = torch.tensor([2, 0])
-    mpd, mps = mixture_losses(student, logits, weights, picked, label, 2.0)
+    picked_ones = logits.take_along_dim(picked[..., None], dim=1)
+    mpd, mps = picked_losses(student, picked_ones, weights, label, 2.0)
     ce = torch.nn.functional.cross_entropy(student, label)
     loss = 0.8 * ce + 0.2 * mpd + 0.1 * mps
     loss.backward()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.mopd import mixture_losses
+from trainers.mopd import picked_losses
 from trainers.prompts.gates import GateLog, pick_teachers
 
 sizes = st.tuples(st.integers(1, 5), st.integers(2, 6), st.integers(1, 7), st.integers(0, 10**6))
@@ -22,6 +22,12 @@ def draw(B: int, C: int, H: int, seed: int):
     make = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     label = torch.randint(C, (B,), generator=generator)
     return 5 * make(B, C), 5 * make(B, H, C), make(B, H), label
+
+
+def mixture_losses(student, teachers, weights, picked, label, temperature):
+    """Of the picked teachers among all."""
+    chosen = teachers.take_along_dim(picked[..., None], dim=1)
+    return picked_losses(student, chosen, weights, label, temperature)
 
 
 def test_ties_go_to_the_lowest_index():
