@@ -1,11 +1,6 @@
-"""The protocol that all datasets share: split, few-shot draw, base and new classes.
-
-The order and the random numbers are those of the CoOp codebase, so that the shots are the same:
-train shots of all classes first, then val shots from the same stream; base/new comes last.
-"""
+"""What all datasets share: listed images, and base and new classes, as in the CoOp codebase."""
 
 import os
-import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +9,8 @@ from yacs.config import CfgNode
 
 from dassl.data.datasets import Datum
 from datasets.errors import DatasetError
-from datasets.files import some
 
 SUBSETS = ("all", "base", "new")
-VAL_SHOTS = 4  # most images per class of a few-shot validation list
 
 
 class Listed(NamedTuple):
@@ -31,44 +24,6 @@ class Listed(NamedTuple):
 def data_root(cfg: CfgNode) -> Path:
     """The folder of all datasets, `DATASET.ROOT`, absolute."""
     return Path(os.path.expanduser(cfg.DATASET.ROOT or ".")).resolve()
-
-
-def few_shot_lists(
-    cfg: CfgNode, train: Sequence[Listed], val: Sequence[Listed]
-) -> tuple[list[Listed], list[Listed]]:
-    """Train and val lists with `DATASET.NUM_SHOTS` images per class (val: 4 at most).
-
-    A fresh generator is seeded with `SEED`, so other random numbers of the run have no influence;
-    a negative seed draws differently every time. Without shots (below 1) both lists stay whole.
-    """
-    shots = cfg.DATASET.NUM_SHOTS
-    if shots < 1:
-        return list(train), list(val)
-    print(f"Creating a {shots}-shot dataset")
-    generator = random.Random(cfg.SEED if cfg.SEED >= 0 else None)
-    drawn = draw(train, shots, generator)
-    return drawn, draw(val, min(shots, VAL_SHOTS), generator)
-
-
-def draw(items: Iterable[Listed], shots: int, generator: random.Random) -> list[Listed]:
-    """Draw `shots` items of each class, classes in order of first appearance.
-
-    A class with fewer items is taken whole, in order, and uses up no random numbers.
-    """
-    drawn: list[Listed] = []
-    small = []
-    for group in by_label(items).values():
-        if len(group) >= shots:
-            drawn += generator.sample(group, shots)
-        else:
-            drawn += group
-            small.append(f"{group[0].classname} ({len(group)})")
-    if small:
-        print(
-            f"Note: {len(small)} classes have fewer than {shots} images, and are taken whole: "
-            f"{some(small, 10)}"
-        )
-    return drawn
 
 
 def by_label(items: Iterable[Listed]) -> dict[int, list[Listed]]:

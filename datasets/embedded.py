@@ -12,8 +12,9 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DatasetBase
-from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
+from datasets.common import Listed, data_root, subsample_classes
 from datasets.errors import DatasetError
+from datasets.shots import few_shot_lists
 from datasets.splits import PARTS, read_items
 
 SPLIT_FILE = "split.json"

@@ -13,11 +13,12 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DatasetBase, Datum
-from datasets.common import Listed, data_root, few_shot_lists, subsample_classes
+from datasets.common import Listed, data_root, subsample_classes
 from datasets.counts import differences, is_published
 from datasets.errors import DatasetError
 from datasets.files import some
 from datasets.presence import check_images
+from datasets.shots import few_shot_lists
 from datasets.splits import (
     Split,
     check_split,

@@ -101,6 +101,7 @@ def _without_methods() -> CfgNode:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # of your own data; `DATASET.NAME folder:PATH` sets both
     cfg.DATASET.SOURCE = ""  # what a tested model was trained on, if that is another dataset
+    cfg.DATASET.SPLIT_FILE = ""  # of training shots that others published
     cfg.TEST.PREDICTIONS = False  # keep what the model says of each image
     cfg.MODEL.COMPILE = False  # the image tower, by torch.compile
     cfg.TRAIN.CUDA_GRAPH = "auto"  # training steps as a CUDA graph: auto, on, off

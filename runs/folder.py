@@ -53,7 +53,10 @@ NEUTRAL_KEYS = (
     "CACHE.LIMIT_GB",
 )
 # said only where they have a value
-OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE", "INPUT.DEVICE_AUGMENT")
+OPTIONAL_KEYS = (
+    *("DATASET.PATH", "DATASET.SOURCE", "DATASET.SPLIT_FILE", "MODEL.COMPILE"),
+    "INPUT.DEVICE_AUGMENT",
+)
 # said only where they differ from how it was before there was a choice
 USUAL = {"INPUT.RESIZE": "shortest"}
 CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"

@@ -221,13 +221,17 @@ def dataset_flags(dataset: str) -> tuple[str, ...]:
 def dataset_problem(dataset: str, data: Path) -> str:
     """Why a dataset cannot be read; empty if it can. Embedded ones are made if they are missing."""
     try:
-        file = CONFIGS / "datasets" / f"{dataset}.yaml"
-        name, path = split_name(dataset) or (read_yaml(file)["DATASET"]["NAME"], "")
         with redirect_stdout(io.StringIO()):
-            build_dataset(dataset_cfg(name, path, data, shots=1))
+            build_dataset(dataset_cfg(*reader_of(dataset), data, shots=1))
     except (UserError, DatasetError, OSError) as error:
         return str(error)
     return ""
+
+
+def reader_of(dataset: str) -> tuple[str, str]:
+    """Registry name of a dataset of the command line, and the path of your own data, else ""."""
+    file = CONFIGS / "datasets" / f"{dataset}.yaml"
+    return split_name(dataset) or (read_yaml(file)["DATASET"]["NAME"], "")
 
 
 def dataset_pairs(dataset: str) -> tuple[str, ...]:

@@ -142,6 +142,11 @@ ROWS: dict[str, Setting] = {
     "DATASET.SOURCE": Setting(
         "what a tested model was trained on", kind="path", empty="the dataset itself"
     ),
+    "DATASET.SPLIT_FILE": Setting(
+        "training shots of a file; may have {shots}, {seed} and {dataset}",
+        kind="path",
+        empty="drawn with SEED",
+    ),
     "DATASET.SUBSAMPLE_CLASSES": Setting(
         "classes that are used; base is their first half", choices=SUBSETS
     ),

@@ -24,6 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", type=command.path, default=REPOSITORY / "data", help="folder of the datasets")
     add("--list", action="store_true", help="show all datasets and what is there")
     add("--repair", action="store_true", help="unpack the images again, and add missing ones")
+    mirror = "a folder with the downloads, as data/downloads of somebody who has them, tried first"
+    add("--mirror", default="", metavar="URL", help=mirror)
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
     return parser
 
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.list:
         print(overview(data))
     if args.datasets:
-        prepare_all(args.datasets, data, args.dry_run, args.repair)
+        prepare_all(args.datasets, data, args.dry_run, args.repair, args.mirror)
 
 
 if __name__ == "__main__":

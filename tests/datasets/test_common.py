@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.common import Listed, draw, few_shot_lists, subsample_classes
+from datasets.common import Listed, subsample_classes
 from datasets.errors import DatasetError
+from datasets.shots import draw, few_shot_lists
 from runs.config import default_cfg
 
 

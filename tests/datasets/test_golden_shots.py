@@ -10,8 +10,9 @@ import pytest
 from scipy.io import savemat
 
 from dassl.data.datasets import DatasetBase
-from datasets.common import Listed, draw, subsample_classes
+from datasets.common import Listed, subsample_classes
 from datasets.errors import DatasetError
+from datasets.shots import draw
 from datasets.splits import cut_classes, cut_trainval, list_classes
 from tests.datasets.conftest import (
     GOLDEN,

@@ -13,9 +13,10 @@ from PIL import Image
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import read_image
-from datasets.common import Listed, few_shot_lists, subsample_classes
+from datasets.common import Listed, subsample_classes
 from datasets.counts import COUNTS, DIGESTS, Counts, count, differences
 from datasets.reader import Reader, SplitReader
+from datasets.shots import few_shot_lists
 from datasets.splits import Split, cut_generator, cut_trainval, read_split
 from datasets.ucf101 import rename
 from tests.datasets.conftest import entries, settings, touch, write_split

@@ -85,7 +85,7 @@ def _download(place: Place, part: Part, say: Say) -> Path:
     size = f" ({in_bytes(part.size)})" if part.size else ""
     say(f"{part.title}: downloading {part.file}{size}")
     try:
-        fetch(part.urls, path, part.digest, part.copies)
+        fetch(part.urls, path, part.digest or part.published, part.copies)
     except UserError as error:
         raise UserError(f"{error}. By hand: {place.advice(part)}") from None
     return path

@@ -1,8 +1,9 @@
 """What a dataset is made of: images and files, each with its download."""
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+from urllib.parse import quote
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -34,6 +35,7 @@ class Part:
         urls: addresses, best first; none: somebody has to fetch it by hand.
         size: bytes of the download, about; 0: not known.
         digest: "md5:<hex>" or "sha256:<hex>"; "" where none is published.
+        published: that of the first release; what a person puts there may be packed anew.
         how: what to do with the download. "file": it is `files[0]`; "archive": unpack and move.
         inner: an archive inside the archive that is the one to unpack.
         content: path in the archive (several: the first that exists) of what becomes `title`;
@@ -49,6 +51,7 @@ class Part:
     urls: tuple[str, ...] = ()
     size: int = 0
     digest: str = ""
+    published: str = ""
     how: Literal["file", "archive", "imagenet_train", "imagenet_val", "flower_names"] = "archive"
     inner: str = ""
     content: tuple[str, ...] = ()
@@ -87,6 +90,17 @@ class Source:
 
     reader: str
     parts: tuple[Part, ...]
+
+    def mirrored(self, address: str) -> "Source":
+        """With all downloads from one folder of the web first; "" leaves it as it is."""
+        if not address:
+            return self
+        urls = lambda part: (f"{address.rstrip('/')}/{quote(part.file)}", *part.urls)  # noqa: E731
+        parts = (
+            part if part.how == "flower_names" else replace(part, urls=urls(part))
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(parts))
 
     @property
     def folder(self) -> str:

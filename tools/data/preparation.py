@@ -1,5 +1,6 @@
 """Prepare whole datasets: what is to do, doing it, and what is left undone."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -19,20 +20,35 @@ from tools.data.sources import SOURCES
 
 
 def prepare_all(
-    datasets: Sequence[str], data: Path, dry_run: bool = False, repair: bool = False
+    datasets: Sequence[str],
+    data: Path,
+    dry_run: bool = False,
+    repair: bool = False,
+    mirror: str = "",
 ) -> None:
     """Prepare datasets one after the other; one that fails does not stop the others.
+
+    Args:
+        datasets: names.
+        data: folder of all datasets.
+        dry_run: see `plan`.
+        repair: see `prepare`.
+        mirror: address of a folder that has the downloads, as those in `data` lie.
 
     Raises:
         UserError: a name is not known, or something is left undone; with the list of it.
     """
+    if mirror and not re.match(r"https?://[^/]", mirror):
+        raise UserError(f"--mirror is {mirror}, expected an address as https://host/folder")
     for name in set(datasets) & set(EMBEDDED):
         print(f"{name} needs no preparation: it is made on first use")
     stems = resolve_names([name for name in datasets if name not in EMBEDDED], list(SOURCES))
     undone: list[str] = []
     for stem in stems:
         try:
-            undone += plan(stem, data) if dry_run else prepare(stem, data, repair)
+            source = SOURCES[stem].mirrored(mirror and f"{mirror.rstrip('/')}/{stem}")
+            place = Place(stem, source, data)
+            undone += plan(place) if dry_run else prepare(place, repair)
         except (UserError, OSError) as error:
             undone.append(f"{stem}: {error}")
     kept = sum(path.stat().st_size for path in (data / DOWNLOADS).rglob("*") if path.is_file())
@@ -45,12 +61,11 @@ def prepare_all(
         print(f"Complete. To check it: python -m tools.doctor {names} --data {quote(str(data))}")
 
 
-def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
+def prepare(place: Place, repair: bool = False) -> list[str]:
     """Make one dataset complete, as far as possible.
 
     Args:
-        stem: a key of `SOURCES`.
-        data: folder of all datasets.
+        place: where it is, and what it is made of.
         repair: unpack the images again, and add those that are not there.
 
     Returns:
@@ -59,7 +74,7 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
     Raises:
         UserError: another process prepares it, its folder cannot be made, or the disk is too small.
     """
-    place = Place(stem, SOURCES[stem], data)
+    stem = place.stem
     print(f"{stem} -> {place.folder}")
     parts = place.source.parts
     todo = [part for part in parts if (repair and part.images) or not place.has(part)]
@@ -76,7 +91,7 @@ def prepare(stem: str, data: Path, repair: bool = False) -> list[str]:
             f"cannot write {place.downloads}: {error.strerror}; choose another folder with --data"
         ) from None
     with lock_folder(place.downloads, "another folder with --data"):
-        check_space(data, _needed(place, todo), stem)
+        check_space(place.data, _needed(place, todo), stem)
         for part in todo:
             try:
                 complete(place, part, _say, repair)
@@ -100,13 +115,13 @@ def _say(line: str) -> None:
     tqdm.write(f"  {line}")
 
 
-def plan(stem: str, data: Path) -> list[str]:
+def plan(place: Place) -> list[str]:
     """Say what `prepare` would do.
 
     Returns:
         Damaged files, which no preparation mends, a line for each part.
     """
-    place = Place(stem, SOURCES[stem], data)
+    stem = place.stem
     print(f"{stem} -> {place.folder}")
     for part in place.source.parts:
         _say(f"{part.title}: {_step(place, part)}")

@@ -32,11 +32,13 @@ def server(monkeypatch):
                 body = FILES.get(part.file, b"")
                 path = f"/{stem}/{part.file}"
                 server.files[path] = File(body)
+                digest = f"md5:{hashlib.md5(body).hexdigest()}"
                 changed.append(
                     replace(
                         part,
                         urls=(server.url(path),) if part.urls else (),
-                        digest=f"md5:{hashlib.md5(body).hexdigest()}" if part.digest else "",
+                        digest=digest if part.digest else "",
+                        published=digest if part.published else "",
                         images=part.images and replace(part.images, count=2),
                         size=len(body),
                     )

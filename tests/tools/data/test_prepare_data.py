@@ -14,6 +14,7 @@ import pytest
 
 from runs.folder import lock_folder
 from tests.tools.data.archives import make, make_tar, picture
+from tests.tools.data.local_server import File
 from tests.tools.data.published import FILES, SPLIT_JSON, TREES, by_hand, run, tree
 from tools.data import checks
 from tools.data.sizes import RESERVE, in_bytes
@@ -55,6 +56,40 @@ def test_what_only_a_person_can_get_is_named_and_taken_when_it_is_there(
     assert tree(tmp_path / SOURCES[stem].folder) == TREES[stem]
     kept = {f"{name}": FILES[name] for name in archives}
     assert tree(tmp_path / "downloads" / stem).items() >= kept.items()
+
+
+@pytest.mark.parametrize("stem", ["stanford_cars", "sun397", "oxford_pets"])
+def test_a_mirror_has_what_no_host_has_any_more(server, capsys, tmp_path, stem):
+    mirror = ["--mirror", server.url("/lab/"), "--data", str(tmp_path)]
+    for part in SOURCES[stem].parts:
+        server.files[f"/lab/{stem}/{part.file}"] = server.files.pop(f"/{stem}/{part.file}")
+    first = f"download {server.url(f'/lab/{stem}/{SOURCES[stem].parts[0].file}')}"
+    assert first in run(capsys, stem, "--dry-run", *mirror)
+    assert server.requests == []
+    run(capsys, stem, *mirror)
+    assert {path for path, _ in server.requests} == {
+        f"/lab/{stem}/{part.file}" for part in SOURCES[stem].parts
+    }
+    assert tree(tmp_path / SOURCES[stem].folder).items() >= TREES[stem].items()
+
+
+def test_a_mirror_gives_the_published_files_or_is_not_believed(server, capsys, tmp_path):
+    server.files["/lab/stanford_cars/cars_train.tgz"] = File(b"packed anew")
+    shown = run(
+        capsys, "stanford_cars", "--mirror", server.url("/lab"), "--data", str(tmp_path), code=1
+    )
+    left = shown.partition("error: left undone:\n")[2].splitlines()
+    assert len(left) == 2 and "cars_train.tgz" in left[0] and "md5" in left[0]
+    assert "404" in left[1] and "By hand: get cars_test.tgz from somebody" in left[1]
+    assert (tmp_path / "stanford_cars/split_zhou_StanfordCars.json").is_file()  # as always
+    assert not (tmp_path / "stanford_cars/cars_train").exists()
+
+
+@pytest.mark.parametrize("mirror", ["/home/me", "ftp://host/x", "https://"])
+def test_a_mirror_is_an_address(server, capsys, tmp_path, mirror):
+    shown = run(capsys, "sun397", "--mirror", mirror, "--data", str(tmp_path / "new"), code=1)
+    assert f"--mirror is {mirror}, expected an address as https://host/folder" in shown
+    assert not (tmp_path / "new").exists()
 
 
 def test_one_dataset_that_fails_does_not_stop_the_others(server, capsys, tmp_path):
