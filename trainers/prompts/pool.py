@@ -10,9 +10,7 @@ found before CLIP is loaded.
 import hashlib
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -20,21 +18,15 @@ from trainers.backbones.paths import REPOSITORY
 from trainers.backbones.tokens import CLIP, EXAMPLE, ClassTexts, identity
 from trainers.errors import MethodError
 from trainers.prompts import class_texts
-from trainers.prompts.class_texts import FRAGMENT, Texts
-from trainers.prompts.yaml_nodes import Node, did_you_mean, read_yaml
+from trainers.prompts.class_texts import FRAGMENT
+from trainers.prompts.pool_file import FIELD, JOIN, Entry, Section, read_pool
+from trainers.prompts.yaml_nodes import did_you_mean
 from trainers.yaml_files import shown
 
 POOLS = REPOSITORY / "configs" / "pools"
 MAX_TEMPLATES = 10_000  # of one rule: more is a mistake, and would fill the memory
 
-_ALIASES = {"dtd": "describabletextures"}  # the only dataset whose config has another name
-_FROM_FILES = ("shared", "descriptions", "random_words")
-_SECTION_KEYS = ("words", "include", "templates", "rules", *_FROM_FILES)
-_FILE_KEYS = ("description", *_SECTION_KEYS, "keep", "default", "datasets")
-_JOIN = "a photo of a {}, which has {fragment}."  # of drawn words
-_FIELD = re.compile(r"\{([^{}]*)\}")
 _NAME = "qzq"  # stands for a class, where prompts are compared
-_WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def load_pool(name: str, dataset: str, clean: Callable[[str], str] = CLIP.clean) -> list[str]:
@@ -52,7 +44,7 @@ def load_pool(name: str, dataset: str, clean: Callable[[str], str] = CLIP.clean)
     word changes fastest. `keep` chooses among all. `{class}` is returned as `{}`. Raises
     MethodError for every mistake in the file, or if it has nothing for the dataset.
     """
-    first: dict[tuple[str, ...], _Entry] = {}
+    first: dict[tuple[str, ...], Entry] = {}
     for entry in _entries(find_pool(name), dataset, ()):
         # twins are the same teacher
         twin = first.setdefault(_meaning(entry.text, clean), entry)
@@ -71,14 +63,14 @@ def pool_digest(pool: Sequence[str]) -> str:
 
 def pool_sections(name: str) -> list[str]:
     """Datasets that a pool has sections for, and `default` if it serves others as well."""
-    pool = _read_pool(find_pool(name))
+    pool = read_pool(find_pool(name))
     others = pool.default is not None or not pool.datasets
     return [dataset for dataset, _ in pool.datasets.values()] + ["default"] * others
 
 
 def pool_description(name: str) -> str:
     """The `description` of a pool, empty if it has none."""
-    return _read_pool(find_pool(name)).description
+    return read_pool(find_pool(name)).description
 
 
 def check_num_teachers(
@@ -120,70 +112,12 @@ def find_pool(name: str, folder: Path | None = None, where: str = "") -> Path:
     )
 
 
-# ---- what a file means -----------------------------------------------------------------------
+# ---- what a file gives
 
 
-@dataclass(frozen=True)
-class _Entry:
-    text: str
-    where: str  # file, line and key, for messages
-
-
-@dataclass(frozen=True)
-class _Source:
-    texts: Texts
-    joins: list[_Entry]
-
-
-@dataclass(frozen=True)
-class _Section:
-    words: dict[str, list[_Entry]] = field(default_factory=dict)
-    include: list[_Entry] = field(default_factory=list)
-    templates: list[_Entry] = field(default_factory=list)
-    rules: list[_Entry] = field(default_factory=list)
-    shared: list[_Entry] = field(default_factory=list)  # files
-    descriptions: list[_Source] = field(default_factory=list)
-    random_words: list[_Source] = field(default_factory=list)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it makes no template."""
-        keys = [key for key in _SECTION_KEYS if key != "words"]
-        return not any(getattr(self, key) for key in keys)
-
-    @property
-    def all_rules(self) -> list[_Entry]:
-        """All that may name words."""
-        sources = (*self.descriptions, *self.random_words)
-        return [*self.rules, *(join for source in sources for join in source.joins)]
-
-
-@dataclass(frozen=True)
-class _Pool:
-    path: Path
-    common: _Section
-    default: _Section | None = None
-    datasets: dict[str, tuple[str, _Section]] = field(default_factory=dict)  # by canonical name
-    description: str = ""
-    keep: tuple[tuple[int, str], ...] = ()  # numbers of templates and their places
-
-    def section(self, dataset: str) -> _Section:
-        """What the file says about one dataset beside the common part."""
-        if _canonical(dataset) in self.datasets:
-            return self.datasets[_canonical(dataset)][1]
-        if self.default is not None or not self.datasets:
-            return self.default or _Section()
-        names = [name for name, _ in self.datasets.values()]
-        raise MethodError(
-            f"{shown(self.path)}, datasets: unknown dataset {dataset!r}. "
-            f"{did_you_mean(dataset, names)}This pool has sections for {', '.join(names)}. "
-            f"Add the section {dataset!r} under `datasets`, or a `default` for all others."
-        )
-
-
-def _entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[_Entry]:
+def _entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[Entry]:
     """Expanded templates of a file for one dataset; `chain` are the files that include it."""
-    pool, entries = _read_pool(path), _all_entries(path, dataset, chain)
+    pool, entries = read_pool(path), _all_entries(path, dataset, chain)
     if not pool.keep:
         return entries
     found = list(entries)
@@ -196,9 +130,9 @@ def _entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[_Ent
     return iter([found[number] for number, _ in pool.keep])
 
 
-def _all_entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[_Entry]:
+def _all_entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[Entry]:
     """The same, whatever `keep` says."""
-    pool = _read_pool(path)
+    pool = read_pool(path)
     section, chain = pool.section(dataset), (*chain, path)
     words = pool.common.words | section.words
     parts = (pool.common, section)
@@ -220,29 +154,29 @@ def _all_entries(path: Path, dataset: str, chain: tuple[Path, ...]) -> Iterator[
 
 
 def _from_files(
-    part: _Section, words: dict[str, list[_Entry]], dataset: str, folder: Path
-) -> Iterator[_Entry]:
+    part: Section, words: dict[str, list[Entry]], dataset: str, folder: Path
+) -> Iterator[Entry]:
     """Templates and class-wise texts from other files than the pool."""
     for link in part.shared:
         file = class_texts.find(link.text, folder, link.where)
-        yield from (_Entry(*found) for found in class_texts.shared_templates(file))
-    words = words | {FRAGMENT: [_Entry(f"{{{FRAGMENT}}}", "")]}
+        yield from (Entry(*found) for found in class_texts.shared_templates(file))
+    words = words | {FRAGMENT: [Entry(f"{{{FRAGMENT}}}", "")]}
     for source in part.descriptions:
         joins = [one for join in source.joins for one in _expand(join, words, dataset)]
-        for join in joins or [_Entry("", "")]:
+        for join in joins or [Entry("", "")]:
             for teacher in class_texts.class_teachers(source.texts, folder, join.text):
-                yield _Entry(teacher, source.texts.where)
+                yield Entry(teacher, source.texts.where)
     for source in part.random_words:
         fragments = class_texts.random_fragments(source.texts, folder)
-        joins = source.joins or [_Entry(_JOIN, source.texts.where)]
+        joins = source.joins or [Entry(JOIN, source.texts.where)]
         for join in (one for each in joins for one in _expand(each, words, dataset)):
             for text in fragments:
-                yield _Entry(join.text.replace(f"{{{FRAGMENT}}}", text), source.texts.where)
+                yield Entry(join.text.replace(f"{{{FRAGMENT}}}", text), source.texts.where)
 
 
-def _expand(rule: _Entry, words: dict[str, list[_Entry]], dataset: str) -> Iterator[_Entry]:
+def _expand(rule: Entry, words: dict[str, list[Entry]], dataset: str) -> Iterator[Entry]:
     """All combinations of the words that a rule names; a template names none."""
-    names = list(dict.fromkeys(name for name in _FIELD.findall(rule.text) if name))
+    names = list(dict.fromkeys(name for name in FIELD.findall(rule.text) if name))
     for name in names:
         if name not in words:
             raise MethodError(
@@ -257,135 +191,15 @@ def _expand(rule: _Entry, words: dict[str, list[_Entry]], dataset: str) -> Itera
         )
     for choice in product(*(words[name] for name in names)):
         chosen = {name: word.text for name, word in zip(names, choice, strict=True)}
-        yield _Entry(_put(rule.text, chosen), rule.where)
+        yield Entry(_put(rule.text, chosen), rule.where)
 
 
 def _put(text: str, words: dict[str, str]) -> str:
     """Replace `{name}` by its word; the placeholder `{}` stays."""
-    return _FIELD.sub(lambda match: words.get(match[1], match[0]), text)
+    return FIELD.sub(lambda match: words.get(match[1], match[0]), text)
 
 
 def _meaning(text: str, clean: Callable[[str], str]) -> tuple[str, ...]:
     """What a tokenizer reads of a template, or of all its texts."""
     texts = text.texts.values() if isinstance(text, ClassTexts) else [text]
     return tuple(clean(one.replace("{}", _NAME)) for one in texts)
-
-
-def _canonical(dataset: str) -> str:
-    name = dataset.replace("_", "").lower()
-    return _ALIASES.get(name, name)
-
-
-# ---- from YAML to meaning --------------------------------------------------------------------
-
-
-def _read_pool(path: Path) -> _Pool:
-    """The whole file, checked in all its sections; words and includes are resolved later."""
-    root = read_yaml(path)
-    if root.kind == "str":
-        raise root.mistake("the file is one text, not a list", f"Begin each line as - {EXAMPLE}")
-    if root.kind != "map":
-        return _Pool(path, _section(root))
-    parts = root.fields(_FILE_KEYS)
-    datasets: dict[str, tuple[str, _Section]] = {}
-    for name, node in parts["datasets"].fields().items() if "datasets" in parts else ():
-        if name == "default":
-            raise node.mistake("`default` is no dataset", "Write it beside `datasets`, not in it")
-        twin = datasets.setdefault(_canonical(name), (name, _section(node)))[0]
-        if twin != name:
-            raise node.mistake(f"{name!r} is the same dataset as {twin!r}", "Keep one section")
-    pool = _Pool(
-        path,
-        _section(root, _FILE_KEYS),
-        _section(parts["default"]) if "default" in parts else None,
-        datasets,
-        parts["description"].text() if "description" in parts else "",
-        tuple(_numbers(parts["keep"])) if "keep" in parts else (),
-    )
-    _check_words_are_used(pool)
-    return pool
-
-
-def _section(node: Node, known: tuple[str, ...] = _SECTION_KEYS) -> _Section:
-    """The common part of a file, a dataset's section or the default: a list or a mapping."""
-    if node.kind != "map":
-        return _Section(templates=_templates(node))
-    section = _Section()
-    for key, part in node.fields(known).items():
-        if key == "words":
-            section.words.update(_words(part))
-        elif key == "include":
-            section.include.extend(_Entry(item.text(), item.where) for item in part.items())
-        elif key == "templates":
-            section.templates.extend(_templates(part))
-        elif key == "rules":
-            section.rules.extend(_templates(part, rules=True))
-        elif key == "shared":
-            section.shared.extend(_Entry(item.text(), item.where) for item in part.items())
-        elif key in class_texts.OPTIONS:
-            for item in [part] if part.kind == "map" else part.items():
-                texts, join = class_texts.read_options(item, key)
-                joins = _templates(join, rules=True, join=True) if join else []
-                getattr(section, key).append(_Source(texts, joins))
-    return section
-
-
-def _numbers(node: Node) -> Iterator[tuple[int, str]]:
-    """Numbers of templates, each once, with their places."""
-    seen = set()
-    for item in node.items():
-        value = str(getattr(item.node, "value", ""))
-        if item.kind != "int" or not value.isdecimal() or value in seen:
-            raise item.mistake(f"found {value!r}", "Write numbers of templates, each once")
-        seen.add(value)
-        yield int(value), item.where
-
-
-def _words(node: Node) -> dict[str, list[_Entry]]:
-    words = {}
-    for name, value in node.fields().items():
-        if name in ("class", FRAGMENT) or not _WORD.fullmatch(name):
-            raise value.mistake(f"{name!r} cannot name words", "Use letters, digits and _")
-        words[name] = [_Entry(item.text(), item.where) for item in value.items()]
-        for item in words[name]:
-            if set("{}") & set(item.text):
-                raise MethodError(f"{item.where}: brace in {item.text!r}. Use none in words.")
-    return words
-
-
-def _templates(node: Node, rules: bool = False, join: bool = False) -> list[_Entry]:
-    """Checked entries of `templates`, `rules` or `join`, with `{class}` as `{}`."""
-    entries = []
-    for item in node.items():
-        text = item.text().replace("{class}", "{}")
-        fields = _FIELD.findall(text)
-        named = [name for name in fields if name]
-        if not text.strip():
-            raise item.mistake("empty template", f"Write a sentence as {EXAMPLE}, or remove it")
-        if set("{}") & set(_FIELD.sub("", text)):
-            raise item.mistake(f"single brace in {text!r}", "Write braces only as {} or {class}")
-        if named and not rules:
-            raise item.mistake(
-                f"{{{named[0]}}} in {text!r} is no placeholder",
-                "Write {} or {class}; entries with {words} belong under `rules`",
-            )
-        if len(fields) - len(named) != 1:
-            count = len(fields) - len(named)
-            found = f"{count} placeholders in" if count else "no placeholder in"
-            raise item.mistake(f"{found} {text!r}", f"Write {{}} exactly once, as in {EXAMPLE}")
-        if join and named.count(FRAGMENT) != 1:
-            raise item.mistake(f"{{{FRAGMENT}}} is not once in {text!r}", f"Write it as in {_JOIN}")
-        entries.append(_Entry(text, item.where))
-    return entries
-
-
-def _check_words_are_used(pool: _Pool) -> None:
-    """Raise MethodError for words that no rule of the file names: most likely misspelt."""
-    sections = [pool.common, pool.default or _Section(), *(s for _, s in pool.datasets.values())]
-    rules = [rule.text for part in sections for rule in part.all_rules]
-    used = {name for rule in rules for name in _FIELD.findall(rule)}
-    for part in sections:
-        for name in sorted(set(part.words) - used):
-            hint = did_you_mean(name, sorted(used - {"", FRAGMENT}))
-            where = part.words[name][0].where
-            raise MethodError(f"{where}: no rule uses {{{name}}}. {hint}Rename or remove it.")
