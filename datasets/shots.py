@@ -173,17 +173,17 @@ def _match(impath: str, known: dict[str, list[Listed]], where: str) -> Listed:
 
 
 def _words(classname: str) -> list[str]:
-    return classname.replace("_", " ").lower().split()
+    return classname.replace("_", " ").replace("-", " ").lower().split()
 
 
 def _check_counts(path: Path, shots: int, found: Iterable[Listed], train: Sequence[Listed]) -> None:
     """Refuse files of other shots: what is said of a run must be true."""
-    counts = Counter(item.classname for item in found)
-    there = Counter(item.classname for item in train)
+    counts = Counter(item.label for item in found)
+    there = by_label(train)  # two classes of ImageNet may share a name
     wrong = [
-        f"{name} ({counts[name]})"
-        for name, most in there.items()
-        if counts[name] != min(shots, most)
+        f"{group[0].classname} ({counts[label]})"
+        for label, group in there.items()
+        if counts[label] != min(shots, len(group))
     ]
     if wrong:
         raise DatasetError(

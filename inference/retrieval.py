@@ -1,6 +1,7 @@
 """Images and captions: how often a learned context finds the one that belongs to the other."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dassl.utils import UserError
 from datasets.shapes import captioned
 from inference.images import Problem, batches
 from inference.prompt import Prompt
-from trainers.backbones.tokens import encode
+from trainers.backbones.tokens import CLIP, Tokenizer
 from trainers.errors import MethodError, brief
 from trainers.other_classes import for_classes
 
@@ -61,7 +62,8 @@ def read_pairs(path: Path, folder: Path | None = None, split: str = "test") -> P
 
     Args:
         path: a CSV file with columns image and caption; or JSON: a list of {"image", "caption" or
-            "captions"}, or Karpathy's layout, {"images": [{"filename", "sentences", "split"}]}.
+            "captions"}, Karpathy's layout, {"images": [{"filename", "sentences", "split"}]}, or
+            COCO's, {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}.
         folder: of the images; None: that of the file.
         split: which images of a file that tells splits.
 
@@ -71,12 +73,12 @@ def read_pairs(path: Path, folder: Path | None = None, split: str = "test") -> P
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
-            entries: Any = list(csv.DictReader(text.splitlines()))
+            entries: Any = list(csv.DictReader(io.StringIO(text, newline="")))
         else:
             entries = json.loads(text)
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    entries = entries.get("images") if isinstance(entries, dict) else entries
+    entries = _of_coco(entries) if isinstance(entries, dict) else entries
     if not isinstance(entries, list) or not entries:
         raise UserError(f'{path}: expected a list of images with captions, or "images" with one')
     found, splits = [], set()
@@ -90,6 +92,23 @@ def read_pairs(path: Path, folder: Path | None = None, split: str = "test") -> P
         told = ", ".join(sorted(splits))
         raise UserError(f"{path} has no images of split {split!r}, only of: {told}")
     return Pairs.of(found)
+
+
+def _of_coco(content: dict[str, Any]) -> Any:
+    """The images of Karpathy's layout, or of COCO's own, which has captions beside its images."""
+    images, notes = content.get("images"), content.get("annotations")
+    if not isinstance(images, list) or not isinstance(notes, list):
+        return images
+    captions: dict[Any, list[Any]] = {}
+    for note in notes:
+        if isinstance(note, dict) and "caption" in note:
+            captions.setdefault(str(note.get("image_id")), []).append(note["caption"])
+    return [
+        image | {"captions": captions.get(str(image.get("id")), [])}
+        if isinstance(image, dict)
+        else image
+        for image in images
+    ]
 
 
 def _entry(entry: Any, where: str, folder: Path) -> tuple[str, list[str]]:
@@ -180,8 +199,10 @@ def retrieve(prompt: Prompt, pairs: Pairs, batch: int = 64) -> dict[str, Any]:
         raise UserError(f"{len(problems)} images cannot be read, {told} first")
     images, place = torch.cat(features), torch.tensor(pairs.image).to(trainer.device)
     context = getattr(trainer.prompt_learner, "n_ctx", 0)
-    most = trainer.clip.text.context_length - 3 - max(context, len(encode("a photo of")))
-    captions = [cut(text, most) for text in pairs.captions]
+    words, length = trainer.clip.text.tokenizer, trainer.clip.text.context_length
+    around = len(words.start) + len(words.end) + 1  # and the stop
+    most = length - around - max(context, len(words.encode("a photo of")))
+    captions = [cut(text, most, words) for text in pairs.captions]
     ways = {name: _plain(trainer, template, captions) for name, template in PLAIN.items()}
     if trainer.prompt_learner is not None:
         ways["the learned context"] = _learned(trainer, captions)
@@ -195,12 +216,14 @@ def retrieve(prompt: Prompt, pairs: Pairs, batch: int = 64) -> dict[str, Any]:
     }
 
 
-def cut(caption: str, most: int) -> str:
-    """A caption without the words beyond so many tokens."""
-    words = caption.split(" ")
-    while len(words) > 1 and len(encode(" ".join(words))) > most:
-        words.pop()
-    return " ".join(words)
+def cut(caption: str, most: int, tokenizer: Tokenizer = CLIP) -> str:
+    """A caption without the words beyond so many tokens; of a single word, without its end."""
+    for blank in (" ", ""):
+        parts = caption.split(blank) if blank else list(caption)
+        while len(parts) > 1 and len(tokenizer.encode(blank.join(parts), inside=True)) > most:
+            parts.pop()
+        caption = blank.join(parts)
+    return caption
 
 
 def _plain(trainer: Any, template: str, captions: list[str]) -> Tensor:

@@ -33,7 +33,7 @@ MAY_IMPORT = {
         *("tools.results", "runs", "datasets", "dassl", "trainers.errors", "trainers.settings"),
     },
     "tools.learned": {
-        *("tools.results", "runs", "dassl"),
+        *("tools.results", "runs", "dassl", "trainers.errors"),
         *("trainers", "trainers.backbones", "trainers.prompts", "trainers.features"),
     },
     "tools.reporting": {"tools.results", "tools.learned", "runs", "dassl"},

@@ -79,10 +79,16 @@ class MoPD(SoftPromptTrainer):
         check_num_teachers(knobs.NUM_TEACHERS, self.pool, knobs.POOL, f"{node}.NUM_TEACHERS")
         for key in ("GATE_NOISE", "GATE_WARMUP", *self.later_knobs):
             if knobs[key] and knobs.GATE not in LEARNED:
+                kinds = LEARNED[:1] if key == "GATE_COSINE" else LEARNED
                 raise MethodError(
                     f"{node}.{key} is {knobs[key]}, which is for a learned gate, but {node}.GATE "
-                    f"is {knobs.GATE}: set {key} 0, or GATE {' or '.join(LEARNED)}"
+                    f"is {knobs.GATE}: set {key} 0, or GATE {' or '.join(kinds)}"
                 )
+        if knobs.GATE_AGREEMENT and cfg.MODEL.INIT_WEIGHTS:
+            raise MethodError(
+                f"{node}.GATE_AGREEMENT is True, and MODEL.INIT_WEIGHTS has a gate to start from: "
+                "set one of them"
+            )
         if knobs.GATE_COSINE and (knobs.GATE_AGREEMENT or knobs.GATE == "dataset"):
             other = "GATE_AGREEMENT True" if knobs.GATE_AGREEMENT else "GATE dataset"
             raise MethodError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tools import splits
 
 TRAIN = [Listed(f"a/{i}.jpg", 0, "pug") for i in range(4)]
 TRAIN += [Listed(f"b/{i}.jpg", 1, "St._Bernard") for i in range(3)]
-ROWS = [("a/2.jpg", 0, "pug"), ("b/1.jpg", 1, "st. bernard"), ("a/0.jpg", 0, "pug")]
+ROWS = [("a/2.jpg", 0, "pug"), ("b/1.jpg", 1, "st.-bernard"), ("a/0.jpg", 0, "pug")]
 ROWS += [("b/0.jpg", 1, "St._Bernard")]
 
 
@@ -137,3 +138,19 @@ def test_mistakes_of_the_tool_are_told(words, message, tmp_path, capsys, monkeyp
         splits.main(["export", *words, "--shots", "2", "--data", str(data_root)])
     assert stop.value.code == 1 and message in capsys.readouterr().err
     assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_classes_of_one_name_are_counted_apart(tmp_path):
+    train = [Listed(f"n0{label}/{i}.jpg", label, "missile") for label in (0, 1) for i in range(3)]
+    path = tmp_path / "x.jsonl"
+    path.write_text(shots_lines([train[0], train[3]]))
+    assert read_shots(path, 1, train) == [train[0], train[3]]
+    path.write_text(shots_lines(train[:2]))
+    with pytest.raises(DatasetError, match=re.escape("missile (2), missile (0)")):
+        read_shots(path, 1, train)
+
+
+def test_images_to_test_on_are_no_shots(data_root, capsys):
+    with pytest.raises(SystemExit):
+        splits.main(["export", "shapes_blurred", "--shots", "2", "--data", str(data_root)])
+    assert "error: shapes_blurred has no train images" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+import train
 from dassl.utils import UserError
 from datasets.shapes import captioned
 from inference import load_prompt
@@ -64,6 +65,19 @@ def test_more_queries_than_are_scored_at_once_are_all_counted():
                         {"filename": "x.png", "split": "train", "sentences": [{"raw": "no"}]},
                         {"filename": "b.png", "split": "test", "sentences": ["two, three"]},
                     ]
+                }
+            ),
+        ),
+        (
+            "coco.json",
+            json.dumps(
+                {
+                    "images": [{"id": 7, "file_name": "a.png"}, {"id": 9, "file_name": "b.png"}],
+                    "annotations": [
+                        {"image_id": 7, "id": 1, "caption": "one"},
+                        {"image_id": 9, "id": 2, "caption": "two, three"},
+                        {"image_id": 7, "id": 3, "caption": "four"},
+                    ],
                 }
             ),
         ),
@@ -160,3 +174,31 @@ def test_images_that_are_gone_and_methods_without_fixed_features_are_told(runs, 
         with pytest.raises(SystemExit) as stop:
             command.main(["--run", str(runs(method).folder), "--data", str(tmp_path / "a.csv")])
         assert stop.value.code == 1 and message in capsys.readouterr().err
+
+
+def test_captions_keep_their_line_breaks(tmp_path):
+    (tmp_path / "a.csv").write_text('image,caption\na.png,"one\ntwo\u2028three"\nb.png,x\n')
+    assert read_pairs(tmp_path / "a.csv").captions == ["one\ntwo\u2028three", "x"]
+
+
+def test_a_caption_of_one_long_word_loses_its_end():
+    word = "\u4e00" * 300
+    assert 0 < len(encode(cut(word, 70))) <= 70 and word.startswith(cut(word, 70))
+    assert cut("a ring on a table", 3) == "a ring on"
+
+
+def test_captions_are_cut_by_the_words_of_the_backbone(data_root, tmp_path, open_clip_folder):
+    model = f"open_clip:local-dir:{open_clip_folder('siglip')}"
+    run = tmp_path / "run"
+    words = ["--root", str(data_root), "--seed", "1", "--trainer", "ZeroshotCLIP", "--eval-only"]
+    words += ["--dataset-config-file", "configs/datasets/shapes.yaml", "--output-dir", str(run)]
+    train.main([*words, "--config-file", "configs/trainers/ZeroshotCLIP/embedded.yaml",
+                "MODEL.BACKBONE.NAME", model, "INPUT.SIZE", "auto", "INPUT.PIXEL_MEAN", "auto",
+                "INPUT.PIXEL_STD", "auto", "INPUT.INTERPOLATION", "auto", "INPUT.RESIZE", "auto",
+                "DATASET.NUM_SHOTS", "1"])  # fmt: skip
+    pairs = Pairs([captioned_image(data_root)], ["categorized " * 40], [0])
+    assert retrieve(load_prompt(run, ["caption"]), pairs)["cut"] == 1
+
+
+def captioned_image(data_root) -> str:
+    return next(iter(captioned(data_root)))[0]

@@ -27,7 +27,8 @@ def shots_of(dataset: str, data: Path, shots: int, seed: int, part: str) -> list
     cfg.defrost()
     cfg.SEED = seed
     with redirect_stdout(StringIO()) as said:
-        items = getattr(build_dataset(cfg), PARTS[part])
+        found = build_dataset(cfg)
+        items = None if getattr(found, "test_only", False) else getattr(found, PARTS[part])
     print(said.getvalue(), end="", file=sys.stderr)
     if not items:
         raise UserError(f"{dataset} has no {part} images")

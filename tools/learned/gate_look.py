@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from dassl.utils import UserError, progress
 from runs.config import dataset_label, methods
 from runs.trained import TrainedRun
 from tools.learned.gate_numbers import images_title
+from trainers.backbones.tokens import check_classes
+from trainers.errors import MethodError
 from trainers.features.loaders import as_tested
 from trainers.mopd import MoPD
 from trainers.prompts.gates import Gate, spread_out
@@ -110,6 +113,11 @@ def look_at_gate(run: TrainedRun, data: Path | None = None, epoch: int | None = 
             for results in one.results.values():
                 trainer = one.open(results, data, epoch)
                 split = trainer.cfg.TEST.SPLIT
+                try:
+                    check_classes(trainer.pool, trainer.dm.dataset.classnames)
+                except MethodError as error:  # texts of each class, which new classes may not have
+                    print(f"Left out, {dataset_label(trainer.cfg)}: {error}", file=sys.stderr)
+                    continue
                 items = getattr(trainer.dm.dataset, split)
                 found.seen.append(_look(trainer, found.gate, split, items))
     return found

@@ -76,7 +76,7 @@ def look_at_pool(job: Job, classes: str) -> Teachers:
     with redirect_stdout(io.StringIO()):
         trainer: Any = build_trainer(cfg)
         items = trainer.dm.dataset.train_x
-        if not items:
+        if not items or getattr(trainer.dm.dataset, "test_only", False):
             raise UserError(f"{job.dataset} has no training images: give another --dataset")
         batches = map(trainer.parse_batch_test, as_tested(trainer, items))
         found = [(trainer.image_features(images), label) for images, label in batches]

@@ -78,7 +78,9 @@ def chosen_pool(name: str, dataset: str, numbers: Sequence[int], said: str, out:
         out: where the file goes.
     """
     source = find_pool(name)
-    path = source.stem if source.parent == POOLS else os.path.relpath(source, out.parent.resolve())
+    # a bare name would be looked up among the shipped pools first
+    near = os.path.join(os.curdir, os.path.relpath(source, out.parent.resolve()))
+    path = source.stem if source.parent == POOLS else near
     content = {
         "description": said,
         "keep": list(numbers),

@@ -43,7 +43,8 @@ def identity(template: str) -> str:
     """What tells a template from all others: the template, or a name with a digest of its texts."""
     if not isinstance(template, ClassTexts):
         return template
-    return f"{template} {hashlib.sha256(json.dumps(template.texts).encode()).hexdigest()}"
+    texts = json.dumps(template.texts, sort_keys=True)
+    return f"{template} {hashlib.sha256(texts.encode()).hexdigest()}"
 
 
 def plain(template: str) -> Any:

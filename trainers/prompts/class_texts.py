@@ -162,6 +162,12 @@ def _described(path: Path, stamp: tuple[int, int]) -> Lists:
             question: [_placeholder(t) for t in _texts(texts, f"{file}, {name!r}")]
             for question, texts in parts.items()
         }
+        for text in (text for texts in found[name].values() for text in texts):
+            if set("{}") & set(text.replace("{}", "")):
+                raise MethodError(
+                    f"{file}, {name!r}: braces in {brief(text)}. Write the class name as {{}}, "
+                    "{c} or {class}, and no other braces."
+                )
         first = next(iter(found))
         if list(found[name]) != list(found[first]):
             raise MethodError(

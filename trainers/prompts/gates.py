@@ -19,6 +19,7 @@ GATES = {
 }
 LEARNED = ("learned", "dataset")
 DRAWN = ("uniform_topk", "random")
+LARGE = 64  # teachers; pools from here on were too many to compute all
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,10 @@ class Gate:
 
     def picks_few(self, B: int, H: int, epoch: int) -> bool:
         """Whether B images pick so few of H teachers, without a look at what teachers say, that
-        only these need be computed: features of half of the pool are copied for it at most."""
-        return self.kind in LEARNED and not self.warms_up(epoch) and 2 * B * self.num_teachers <= H
+        only these need be computed: features of half of the pool are copied for it at most. Small
+        pools, those of before, stay as they were to the last bit."""
+        few = H >= LARGE and 2 * B * self.num_teachers <= H
+        return few and self.kind in LEARNED and not self.warms_up(epoch)
 
     def parameter(self, embed_dim: int, H: int) -> nn.Parameter | None:
         """What is learned, (D, H), or (H,) for all images, or nothing.

@@ -201,5 +201,7 @@ def _put(text: str, words: dict[str, str]) -> str:
 
 def _meaning(text: str, clean: Callable[[str], str]) -> tuple[str, ...]:
     """What a tokenizer reads of a template, or of all its texts."""
-    texts = text.texts.values() if isinstance(text, ClassTexts) else [text]
+    texts = [text]
+    if isinstance(text, ClassTexts):  # in whatever order a file has its classes
+        texts = [one for _, one in sorted(text.texts.items())]
     return tuple(clean(one.replace("{}", _NAME)) for one in texts)

@@ -261,3 +261,18 @@ def test_a_missing_epoch_and_a_place_that_cannot_be_written_are_told(
     (tmp_path / "file").write_text("")
     message = refused(capsys, *run, "--out", str(tmp_path / "file/gate"))
     assert "cannot write" in message and "choose another --out" in message
+
+
+def test_new_classes_without_texts_of_their_own_are_left_out(trained, look, tmp_path, capsys):
+    """They may have none: only the teachers of the training need texts."""
+    names = json.loads((trained("base2new", "MoPD") / "base/results.json").read_text())[
+        "classnames"
+    ]
+    texts = {name: [f"a photo of a {name}.", f"a sketch of a {name}."] for name in names}
+    (tmp_path / "base.json").write_text(json.dumps(texts))
+    (tmp_path / "pool.yaml").write_text(f"descriptions: {tmp_path / 'base.json'}\n")
+    pairs = ("TRAINER.MOPD.POOL", str(tmp_path / "pool.yaml"), "TRAINER.MOPD.NUM_TEACHERS", "1")
+    told = look(trained("base2new", "MoPD", *pairs))
+    shown = capsys.readouterr()
+    assert "Left out, Shapes: base, text 1: no text for 20 of 20 classes" in shown.err
+    assert told["images"] and len(told["teachers"]) == 2

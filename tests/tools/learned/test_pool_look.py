@@ -107,3 +107,18 @@ def test_stats_and_choose_of_the_embedded_pool(data_root, tmp_path, monkeypatch,
     assert (tmp_path / "three.yaml").read_bytes() == before
     assert main([*command[:-1], "more.yaml", "--count", "13"]) == 1
     assert "--count is 13, but embedded has 12 teachers" in capsys.readouterr().err
+
+
+def test_images_to_test_on_choose_no_teachers(data_root, tmp_path, capsys):
+    flags = ["--dataset", "shapes_blurred", "--classes", "all", "--data", str(data_root)]
+    assert main(["stats", "single", *flags]) == 1
+    assert "shapes_blurred has no training images: give another" in capsys.readouterr().err
+
+
+def test_a_part_of_a_pool_of_your_own_includes_that_one(data_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mixed.yaml").write_text("- a snapshot of a {}.\n- a sketch of a {}.\n")
+    flags = ["--dataset", "shapes", "--shots", "1", "--data", str(data_root), "--count", "1"]
+    assert main(["choose", "./mixed.yaml", *flags, "--out", "one.yaml"]) == 0
+    (one,) = load_pool("one.yaml", "shapes")
+    assert one in ("a snapshot of a {}.", "a sketch of a {}.")

@@ -289,3 +289,18 @@ def test_training_on_classes_without_texts_is_refused(described, job, refused):
 def test_prograd_cannot_start_from_class_wise_texts(described, job, refused):
     told = refused(job("ProGrad", "TRAINER.PROGRAD.POOL", described()))
     assert "'d, text 1' has no words before the class name" in told
+
+
+def test_the_order_of_classes_in_a_file_makes_no_other_teacher(files):
+    turned = dict(reversed(CATS.items()))
+    with pytest.raises(MethodError, match="duplicate template"):
+        files("descriptions: [d.json, e.json]", d=CATS, e=turned)
+    assert pool_digest(files("descriptions: d.json", d=CATS)) == pool_digest(
+        files("descriptions: d.json", d=turned)
+    )
+
+
+@pytest.mark.parametrize("text", ["a {blue} dog {}", "plain { brace", "{cls} runs"])
+def test_braces_that_mean_nothing_are_refused(files, text):
+    with pytest.raises(MethodError, match="'pug': braces in .*Write the class name as {}"):
+        files("descriptions: d.json", d={"pug": [text]})

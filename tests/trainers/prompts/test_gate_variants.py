@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train
+from trainers.prompts import gates
 from trainers.prompts.gates import Gate, agreement
 
 sizes = st.tuples(st.integers(1, 6), st.integers(2, 5), st.integers(2, 6), st.integers(0, 10**6))
@@ -120,6 +121,7 @@ def test_knobs_that_are_off_leave_the_hash_of_a_run_alone(job, tmp_path):
         ({"GATE_COSINE": "0.1", "GATE": "dataset"}, "does not go with GATE dataset: set GATE_COS"),
         ({"GATE_COSINE": "0.1", "GATE_AGREEMENT": "True"}, "0.1, which does not go with GATE_AGR"),
         ({"GATE_AGREEMENT": "True", "GATE": "uniform"}, "GATE_AGREEMENT is True, which is for a "),
+        ({"GATE_COSINE": "0.1", "GATE": "random"}, "set GATE_COSINE 0, or GATE learned"),
         ({"GATE_COSINE": "-1"}, "GATE_COSINE is -1.0, expected a number from 0"),
     ],
 )
@@ -128,10 +130,18 @@ def test_knobs_that_do_not_fit_are_refused(job, refused, knobs, message):
     assert message in refused(job("MoPD", *pairs))
 
 
+def test_a_gate_of_a_file_is_not_written_over(job, refused, tmp_path):
+    pairs = ("MODEL.INIT_WEIGHTS", str(tmp_path / "x"), "TRAINER.MOPD.GATE_AGREEMENT", "True")
+    assert "MODEL.INIT_WEIGHTS has a gate to start from: set one of them" in refused(
+        job("MoPD", *pairs)
+    )
+
+
 @pytest.mark.parametrize("kind", ["learned", "dataset"])
 def test_where_few_of_many_are_picked_only_these_are_computed_with_the_same_loss(
     make_trainer, in_float64, monkeypatch, kind
 ):
+    monkeypatch.setattr(gates, "LARGE", 12)
     batch = {"img": torch.randn(2, 3, 32, 32).double(), "label": torch.tensor([0, 2])}
     steps = []
     for few in (True, False):
@@ -149,6 +159,7 @@ def test_where_few_of_many_are_picked_only_these_are_computed_with_the_same_loss
 
 def test_all_teachers_are_computed_where_the_gate_needs_them_or_many_are_picked():
     assert Gate("learned", 3).picks_few(32, 192, 0) and not Gate("learned", 3).picks_few(32, 191, 0)
+    assert not Gate("learned", 1).picks_few(1, 36, 0)  # such pools keep the bits that they gave
     assert not Gate("learned", 3, warmup=2).picks_few(1, 200, 1)
     for kind in ("oracle", "uniform", "random", "uniform_topk"):
         assert not Gate(kind, 3).picks_few(1, 200, 0)
