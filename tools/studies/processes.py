@@ -8,11 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import IO
 
 from runs import worker
 from runs.config import REPOSITORY
-from runs.job_words import words_of
 from runs.jobs import Job
 
 COMMAND = "tools.protocol"
@@ -63,44 +61,39 @@ class Seat:
         """See the class."""
         return time.monotonic() - self._started
 
-    def start(self, job: Job, log: IO[bytes]) -> None:
-        """Start a job.
-
-        Args:
-            job: the job.
-            log: where its output goes; its process has a copy of its own, and with it the lock.
-        """
+    def start(self, job: Job, task: worker.Task) -> None:
+        """Give a job to the worker of this place; it is answered by `poll`."""
         self.job, self._started, self._stopped = job, time.monotonic(), False
-        if self.fresh:
-            self._process = self._command(COMMAND, words_of(job), log)
-            return
-        if self.connection is None or not self._sent(job, log):
+        if self.connection is None or not self._sent(task):
             self._close()  # one that has died since its last job
             self.connection, other = socket.socketpair()
-            with other:
-                words = [str(other.fileno()), COMMAND]
-                self._process = self._command("runs.worker", words, log, (other.fileno(),))
-            self._sent(job, log)  # one that died at once is noticed as all that die
+            with other, open(task.log, "ab") as log:  # until the worker itself can write
+                once = ["--once"] if self.fresh else []
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "runs.worker",
+                        str(other.fileno()),
+                        COMMAND,
+                        *once,
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[other.fileno()],
+                    env=_environment(self.place, self.at_a_time),
+                )
+            self._sent(task)  # one that died at once is noticed as all that die
 
-    def _sent(self, job: Job, log: IO[bytes]) -> bool:
+    def _sent(self, task: worker.Task) -> bool:
         assert self.connection is not None
         try:
-            worker.send(self.connection, words_of(job), log)
+            task.send(self.connection)
         except ConnectionError:
             return False
         return True
-
-    def _command(
-        self, module: str, words: Sequence[str], log: IO[bytes], descriptors: Sequence[int] = ()
-    ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=descriptors,
-            env=_environment(self.place, self.at_a_time),
-        )
 
     def poll(self) -> int | None:
         """The exit code of a job that has ended, negative for a signal; the seat is free then."""

@@ -99,4 +99,6 @@ def test_weights_are_read_once_until_their_file_changes_and_towers_are_copies(
         model.positional_embedding.add_(1.0)
     torch.save(model.state_dict(), path)
     third = load_clip(str(path), CPU)
-    assert len(reads) == 4 and torch.equal(third.text.positional_embedding, model.positional_embedding)
+    assert len(reads) == 4 and torch.equal(
+        third.text.positional_embedding, model.positional_embedding
+    )
