@@ -3,7 +3,9 @@
 Tests compare our text tower with it, benchmarks time it.
 """
 
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import clip
 import torch
@@ -99,6 +101,21 @@ def plain_encode(model: Any, prompts: Tensor, ends: Tensor) -> Tensor:
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
+def open_clip_text_features(model: Any, ids: Tensor, vectors: Tensor | None = None) -> Tensor:
+    """Unit features (C, D) by open_clip's own forward, at full length.
+
+    Args:
+        model: as open_clip has built it.
+        ids: (C, L), by its tokenizer.
+        vectors: (C, L, W) in place of the embeddings of these ids.
+    """
+    embedding = getattr(model, "text", model).token_embedding
+    if vectors is None:
+        return model.encode_text(ids, normalize=True)
+    with patch.object(embedding, "forward", lambda _: vectors):
+        return model.encode_text(ids, normalize=True)
+
+
 class PlainCLIP(FrozenCLIP):
     """`FrozenCLIP` as the published code computes it, so that every method can run on it.
 
@@ -108,7 +125,14 @@ class PlainCLIP(FrozenCLIP):
 
     def __init__(self, clip_model: Any, precision: Precision):
         super().__init__(clip_model, precision)
-        self.model = clip_model
+        text = self.text
+        self.model: Any = SimpleNamespace(
+            transformer=nn.Sequential(*text.blocks),
+            token_embedding=text.token_embedding,
+            positional_embedding=text.positional_embedding,
+            ln_final=text.ln_final,
+            text_projection=text.text_projection,
+        )
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
         """Prompts as `PromptLearner` gives them -> unit features (C, D), or (G, C, D)."""

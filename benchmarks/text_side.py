@@ -2,10 +2,13 @@
 
     python -m benchmarks.text_side                      # 50 classes, ViT-B/16's text tower
     python -m benchmarks.text_side --classes 10 50 100 500 1000
+    python -m benchmarks.text_side --backbone open_clip:ViT-B-16-SigLIP2
 
-Both ways are timed in turn in one process, forward alone and forward + backward, and their features
-and gradients are compared. "kept" is what autograd keeps for the backward pass, counted; "peak" is
-the most that a fresh process needs for forward + backward, above what it had before.
+With --backbone the plain way is open_clip's own `encode_text`; an architecture without a tag has
+random weights, which take as long. Both ways are timed in turn in one process, forward alone and
+forward + backward, and their features and gradients are compared. "kept" is what autograd keeps for
+the backward pass, counted; "peak" is the most that a fresh process needs for forward + backward,
+above what it had before.
 
 Where the plain backward pass would take more than half of the free memory, its classes are worked
 off in parts (their features do not depend on each other): the same work in less memory. Its peak is
@@ -122,9 +125,17 @@ class TextSide:
         """Most bytes that forward + backward of one way needs, in a process of its own on a CPU."""
         if self.device != "cpu":
             return measure.peak_bytes(lambda: self.gradient(way), self.device)
-        words = ["--classes", str(self.count), "--context", str(self.tokens), "--size", self.size]
-        words += ["--precision", self.precision, "--share", "1.0", "--peak-of", way]
+        words = [*self.flags(), "--share", "1.0", "--peak-of", way]
         return measure.fresh_process("benchmarks.text_side", words, measure.GIVE_BACK)[1]
+
+    def notes(self) -> list[str]:
+        """What else is to be said of it, in lines."""
+        return []
+
+    def flags(self) -> list[str]:
+        """Words of the command line that make this side."""
+        words = ["--classes", str(self.count), "--context", str(self.tokens), "--size", self.size]
+        return [*words, "--precision", self.precision]
 
 
 def compare(side: TextSide, runs: int, seconds: float) -> dict[str, Any]:
@@ -199,19 +210,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--at-least", type=float, default=0.0, help="times faster, else exit with code 1")
     add("--memory-at-least", type=float, default=0.0, help="times less at the peak, else code 1")
     add("--peak-of", choices=("plain", "ours"), help="print the peak of one way in bytes, no more")
+    add("--backbone", default="", help="open_clip:ARCHITECTURE, or with /TAG-OR-FILE its weights")
     args = parser.parse_args(argv)
     settings = (args.context, args.size, args.device, args.precision, args.share)
+
+    def side_of(classes: int) -> TextSide:
+        if not args.backbone:
+            return TextSide(classes, *settings)
+        from benchmarks.backbone_side import BackboneSide  # open_clip takes long to load
+
+        return BackboneSide(classes, *settings, args.backbone)
+
     if args.peak_of:
-        TextSide(2, *settings).gradient(args.peak_of)  # libraries take memory of their own at first
-        side = TextSide(args.classes[0], *settings)
+        side_of(2).gradient(args.peak_of)  # libraries take memory of their own at first
+        side = side_of(args.classes[0])
         assert side.parts >= 1  # counted before the peak is
         print(measure.peak_bytes(lambda: side.gradient(args.peak_of)))
         return
-    rows = [compare(TextSide(n, *settings), args.runs, args.seconds) for n in args.classes]
+    rows, notes = [], []
+    for count in args.classes:
+        rows.append(compare(side := side_of(count), args.runs, args.seconds))
+        notes += side.notes()
     tower = "ViT-B/16 text tower" if args.size == "text" else "small text tower"
+    tower = f"text tower of {args.backbone}" if args.backbone else tower
     print(f"{tower}, {args.context} context tokens, {args.precision}")
     print(measure.hardware(args.device))
-    print(tables(rows))
+    print("\n".join([tables(rows), *notes]))
     for what in ("forward", "both"):
         where = what if what == "forward" else "forward + backward"
         measure.check_at_least(f"{where} is faster", [row[what][2] for row in rows], args.at_least)

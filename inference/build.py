@@ -15,8 +15,9 @@ from inference.source import Source
 from runs.config import methods
 from runs.merging import Merging
 from runs.trained import check_files, stored_cfg
+from trainers.backbones.families import find_weights
 from trainers.backbones.precision import resolve_precision
-from trainers.backbones.weights import file_sha256, find_weights
+from trainers.backbones.weights import file_sha256
 from trainers.base import PromptTrainer
 from trainers.errors import MethodError
 

@@ -40,6 +40,25 @@ with torch.no_grad():
 for probability, c in zip(*logits.softmax(dim=-1)[0].topk({top})):
     print(classes[c], f"{{probability:.3f}}")
 """
+MODERN = """
+import json
+
+import open_clip
+import torch
+from PIL import Image
+from torchvision import transforms as T
+
+{preprocess}
+classes = json.load(open("prompt.json"))["classes"]
+classifier = torch.load("classifier.pt")  # (D, C), unit columns
+model = open_clip.create_model({words}, require_pretrained=True).eval()
+with torch.no_grad():
+    images = preprocess(Image.open("photo.jpg").convert("RGB"))[None]
+    features = torch.nn.functional.normalize(model.encode_image(images), dim=-1)
+    logits = model.logit_scale.exp() * features @ classifier
+for probability, c in zip(*logits.softmax(dim=-1)[0].topk({top})):
+    print(classes[c], f"{{probability:.3f}}")
+"""
 OPEN_CLIP = """
 import open_clip
 
@@ -163,12 +182,13 @@ def _plain_ways(about: dict[str, Any]) -> str:
     }
     whose = ""
     if name not in NAMES:
-        whose = f"`{name}` is the file of CLIP with SHA-256 `{about['backbone']['sha256']}`.\n\n"
-    ways = [
-        ("With OpenAI's `clip`", PLAIN),
-        ("The same features from `open_clip`", OPEN_CLIP),
-        ("With NumPy alone", NUMPY),
-    ]
+        is_what = "has weights" if "open_clip" in about["backbone"] else "is the file of CLIP"
+        whose = f"`{name}` {is_what} with SHA-256 `{about['backbone']['sha256']}`.\n\n"
+    ways = [("With OpenAI's `clip`", PLAIN), ("The same features from `open_clip`", OPEN_CLIP)]
+    if "open_clip" in about["backbone"]:
+        words["words"] = ", ".join(map(json.dumps, about["backbone"]["open_clip"]))
+        ways = [("With `open_clip`", MODERN)]
+    ways.append(("With NumPy alone", NUMPY))
     code = [f"{head}:\n\n```python{body.format(**words)}```" for head, body in ways]
     return "## Use it\n\n" + whose + "\n\n".join(code)
 
@@ -176,11 +196,11 @@ def _plain_ways(about: dict[str, Any]) -> str:
 def preprocess_code(told: dict[str, Any]) -> str:
     """The transform of test images as Python code."""
     height, width = told["size"]
-    steps = [
-        f"T.Resize({max(height, width)}, T.InterpolationMode.{told['interpolation'].upper()})",
-        f"T.CenterCrop(({height}, {width}))",
-        "T.ToTensor()",
-    ]
+    mode = f"T.InterpolationMode.{told['interpolation'].upper()}"
+    steps = [f"T.Resize({max(height, width)}, {mode})", f"T.CenterCrop(({height}, {width}))"]
+    if told.get("crop", "center") is None:
+        steps = [f"T.Resize(({height}, {width}), {mode})"]
+    steps.append("T.ToTensor()")
     if told["mean"] is not None:
         steps.append(f"T.Normalize({tuple(told['mean'])}, {tuple(told['std'])})")
     if told["instance_norm"]:
@@ -206,4 +226,6 @@ def _files(about: dict[str, Any]) -> str:
 def _file_name(about: dict[str, Any]) -> str:
     """CLIP's name, or that of its file without the folder."""
     name = about["backbone"]["name"]
+    if "open_clip" in about["backbone"]:
+        return "/".join(about["backbone"]["open_clip"])
     return name if name in NAMES else Path(name).name

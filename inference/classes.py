@@ -5,12 +5,19 @@ from pathlib import Path
 
 from dassl.utils import UserError
 from datasets.files import read_lines, some
-from trainers.backbones.tokens import encode, plain_name
+from trainers.backbones.tokens import CLIP, Tokenizer, plain_name
 from trainers.errors import brief
 
 
-def check_classes(classes: Sequence[str], where: str = "the list of classes") -> list[str]:
+def check_classes(
+    classes: Sequence[str], where: str = "the list of classes", tokenizer: Tokenizer = CLIP
+) -> list[str]:
     """Class names without outer blanks.
+
+    Args:
+        classes: C names.
+        where: they stand, for messages.
+        tokenizer: of the model that reads them.
 
     Raises:
         UserError: there is none, one is empty, no text, or two make the same prompt.
@@ -24,7 +31,8 @@ def check_classes(classes: Sequence[str], where: str = "the list of classes") ->
         raise UserError(f"{where} is empty, expected at least one name")
     prompts: dict[tuple[int, ...], list[str]] = {}
     for name in names:
-        prompts.setdefault(tuple(encode(f"{plain_name(name)}.")), []).append(name)
+        ids = tokenizer.encode(f"{plain_name(name)}.", inside=True)
+        prompts.setdefault(tuple(ids), []).append(name)
     twice = [" and ".join(map(brief, same)) for same in prompts.values() if len(same) > 1]
     if twice:
         raise UserError(f"{where} has a class twice, as CLIP reads it: {some(twice)}")

@@ -20,7 +20,8 @@ from inference.source import Source
 from runs.config import label_of
 from runs.folder import settings_hash, versions
 from runs.results import writing
-from trainers.backbones.weights import file_sha256, find_weights
+from trainers.backbones.families import family_of, find_weights
+from trainers.backbones.weights import file_sha256
 from trainers.errors import MethodError
 from trainers.exported import FORMAT, PROMPT, TENSORS, VERSION, is_export, read_prompt
 
@@ -155,6 +156,7 @@ def describe(prompt: Prompt, given: bool) -> dict[str, Any]:
         "backbone": {
             "name": cfg.MODEL.BACKBONE.NAME,
             "sha256": file_sha256(find_weights(cfg.MODEL.BACKBONE.NAME)),
+            **family_of(cfg.MODEL.BACKBONE.NAME).recipe(cfg.MODEL.BACKBONE.NAME),
         },
         "prompt": {
             "learned": {name: list(value.shape) for name, value in prompt.learned.items()},
@@ -169,7 +171,7 @@ def describe(prompt: Prompt, given: bool) -> dict[str, Any]:
         "preprocessing": {
             "size": list(inputs.SIZE),
             "interpolation": inputs.INTERPOLATION,
-            "crop": "center",
+            "crop": "center" if inputs.RESIZE == "shortest" else None,  # None: squashed
             "mean": list(inputs.PIXEL_MEAN) if normalised else None,
             "std": list(inputs.PIXEL_STD) if normalised else None,
             "instance_norm": "instance_norm" in inputs.TRANSFORMS,

@@ -65,9 +65,9 @@ def write_onnx(prompt: Prompt, path: Path) -> None:
         UserError: onnxruntime computes something else than torch.
     """
     model = ImageClassifier(prompt)
-    side = prompt.trainer.clip.resolution
+    size = prompt.trainer.clip.preprocessing.size
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(3, 3, side, side, generator=generator)
+    images = torch.randn(3, 3, *size, generator=generator)
     with _quiet():
         program = torch.onnx.export(
             model,

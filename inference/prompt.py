@@ -10,6 +10,7 @@ from dassl.utils import UserError
 from inference.build import build_trainer, build_transform
 from inference.classes import check_classes
 from inference.source import Source, find_source
+from trainers.backbones.families import family_of
 from trainers.base import PromptTrainer
 from trainers.errors import MethodError
 
@@ -77,7 +78,8 @@ class Prompt:
 
         Raises: as `load_prompt`.
         """
-        return Prompt(self.source, _own_classes(self.source, list(classes)), self.backbone)
+        names = _own_classes(self.source, list(classes), self.backbone)
+        return Prompt(self.source, names, self.backbone)
 
 
 def load_prompt(
@@ -102,15 +104,16 @@ def load_prompt(
     """
     source = find_source(folder, epoch)
     if classes is not None:
-        names = _own_classes(source, list(classes))
+        names = _own_classes(source, list(classes), backbone)
     else:
         names = source.class_names(Path(data) if data else None)
     return Prompt(source, names, backbone)
 
 
-def _own_classes(source: Source, classes: list[str]) -> list[str]:
+def _own_classes(source: Source, classes: list[str], backbone: str) -> list[str]:
     """Class names of a user, checked; for class-specific contexts they must be the run's."""
-    names = check_classes(classes)
+    name = backbone or str(source.settings.get("MODEL.BACKBONE.NAME", ""))
+    names = check_classes(classes, tokenizer=family_of(name).tokenizer(name))
     for key, value in source.settings.items():
         own_contexts = key.startswith("TRAINER.") and key.endswith(".CSC") and value is True
         if own_contexts and names != source.class_names():

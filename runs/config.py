@@ -1,9 +1,10 @@
 """From command line and YAML files to one frozen configuration, with errors that help.
 
 Order, later wins: defaults, knobs of the methods, dataset file, trainer file, the settings for
-this dataset in the table that the trainer file names (`PER_DATASET: file.yaml`, beside it), flags,
-trailing KEY VALUE pairs. A model that is tested on another dataset than it was trained on keeps the
-settings for the dataset of its training.
+this dataset in the table that the trainer file names (`PER_DATASET: file.yaml`, beside it), the
+file under configs/backbones that MODEL.BACKBONE.NAME names, flags, trailing KEY VALUE pairs. A
+model that is tested on another dataset than it was trained on keeps the settings for the dataset of
+its training.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from dassl.utils import UserError
 from datasets.files import path_problem
 from datasets.own import run_name, split_name
 from runs import command
+from runs.backbone import COMMAND, NAME, backbone_file, settle_images
 from runs.merging import Merging
 from runs.settings import ReadFlag
 from runs.upstream_keys import check_given
@@ -63,7 +65,8 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     dataset = "configuration of the dataset"
     add("--dataset-config-file", action=ReadFlag, default="", help=dataset)
     add("--trainer", default="", help="name of the trainer, e.g. MoPD")
-    add("--backbone", default="", help="CLIP: a name such as ViT-B/16, or a file")
+    backbone = "CLIP: a name such as ViT-B/16, a file, open_clip:..., or one of configs/backbones"
+    add("--backbone", default="", help=backbone)
     add("--head", default="", help="name of the head")
     add("--eval-only", action="store_true", help="test a trained model")
     model = "with --eval-only: folder of the trained run"
@@ -121,6 +124,11 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     for path in (args.dataset_config_file, args.config_file):
         if path:
             merging.file(Path(path), source or dict(pairs).get("DATASET.NAME"))
+    backbone = dict(pairs).get(NAME) or args.backbone or cfg.MODEL.BACKBONE.NAME
+    if file := backbone_file(backbone):
+        merging.file(file)
+        args = argparse.Namespace(**{**vars(args), "backbone": ""})
+        pairs = [(key, value) for key, value in pairs if key != NAME]
     for flag, key in FLAGS.items():
         if getattr(args, flag):
             merging.set(key, getattr(args, flag), f"--{flag.replace('_', '-')}")
@@ -129,7 +137,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
             raise UserError(
                 f"flags come before KEY VALUE pairs, but {shorten(key)} comes after them"
             )
-        merging.set(key, value, "command line")
+        merging.set(key, value, COMMAND)
     _check_paths(cfg)
     if not cfg.DATASET.ROOT:
         cfg.DATASET.ROOT = str(REPOSITORY / "data")
@@ -143,6 +151,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     check_given(merging.given, merging.defaults, cfg.TRAINER.NAME)
     _check_domains(cfg)
     _check_together(cfg)
+    settle_images(cfg, merging.given)
     cfg.freeze()
     return cfg
 

@@ -55,6 +55,8 @@ NEUTRAL_KEYS = (
 )
 # said only where they have a value
 OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE", "INPUT.DEVICE_AUGMENT")
+# said only where they differ from how it was before there was a choice
+USUAL = {"INPUT.RESIZE": "shortest"}
 CLASSES_KEY = "DATASET.SUBSAMPLE_CLASSES"
 ELSEWHERE = "another output folder (--output-dir, or OUTPUT or TAG for the scripts)"
 
@@ -71,6 +73,7 @@ def describe(cfg: CfgNode) -> dict[str, Any]:
         for key, value in sorted(flatten(cfg).items())
         if key not in NEUTRAL_KEYS
         and (value or key not in OPTIONAL_KEYS)
+        and value != USUAL.get(key)
         and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
     }
     return settings | (trainer.fingerprint(cfg) if hasattr(trainer, "fingerprint") else {})

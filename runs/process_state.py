@@ -17,13 +17,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageFile
 
 from runs.machine import process_now
 
-MOST_GROWTH = 2 * 2**30  # bytes that a process may have in use beyond those of its first job
+MOST_GROWTH = 4 * 2**30  # bytes that a process may have in use beyond those of its first job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1)
-CUDNN = ("enabled", "benchmark", "deterministic")
 Put = Callable[[], object]
+# switches of torch, Pillow and Python that are attributes, and those that are functions
+FLAGS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (torch.backends.cudnn, ("enabled", "benchmark", "deterministic")),
+    (
+        torch.backends.cuda.matmul,
+        ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"),
+    ),
+    (ImageFile, ("LOAD_TRUNCATED_IMAGES",)),
+    (Image, ("MAX_IMAGE_PIXELS",)),
+)
+FUSED: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+    (sys.getrecursionlimit, sys.setrecursionlimit),
+)
 
 
 class ProcessState:
@@ -40,8 +57,12 @@ class ProcessState:
         register = atexit.register
 
         def watched(call: Any, *args: Any, **kwargs: Any) -> Any:
-            # what a module registers while it is loaded belongs to it, and it stays
-            self._registered += sys._getframe(1).f_code.co_name != "<module>"
+            # what a module registers while it is loaded belongs to it, and it stays; what torch
+            # does for workers of loaders is over with them
+            caller = sys._getframe(1)
+            module = str(caller.f_globals.get("__name__", ""))
+            if caller.f_code.co_name != "<module>" and not module.startswith("torch."):
+                self._registered += 1
             return register(call, *args, **kwargs)
 
         atexit.register = watched  # type: ignore[assignment]
@@ -78,13 +99,16 @@ def _generators() -> list[Put]:
 def _switches() -> list[Put]:
     """Those of torch and numpy that change numbers."""
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
-    dtype, matmul = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    dtype, precision = torch.get_default_dtype(), _float32_precision()
     fixed, anomaly = torch.get_deterministic_debug_mode(), torch.is_anomaly_enabled()
-    cudnn = {name: getattr(torch.backends.cudnn, name) for name in CUDNN}
+    flags = [(place, name, getattr(place, name)) for place, names in FLAGS for name in names]
+    fused = [(put, take()) for take, put in FUSED]
 
-    def cudnn_back() -> None:
-        for name, value in cudnn.items():
-            setattr(torch.backends.cudnn, name, value)
+    def flags_back() -> None:
+        for place, name, value in flags:
+            setattr(place, name, value)
+        for put, value in fused:
+            put(value)
 
     errors = np.geterr()
     kinds = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
@@ -93,14 +117,42 @@ def _switches() -> list[Put]:
         lambda: torch.set_grad_enabled(gradients),
         lambda: torch.set_default_dtype(dtype),
         lambda: torch.set_default_device(None),
-        lambda: torch.set_float32_matmul_precision(matmul),
+        precision,
         lambda: torch.set_deterministic_debug_mode(fixed),
         lambda: torch.set_anomaly_enabled(anomaly),
-        cudnn_back,
+        flags_back,
         lambda: [torch.set_autocast_enabled(kind, on) for kind, on in kinds.items()],
         torch.clear_autocast_cache,
         lambda: np.seterr(**errors),
     ]
+
+
+def _float32_precision() -> Put:
+    """How float32 is multiplied: an old switch of torch, and later ones, where there are some."""
+    old, backends = torch.get_float32_matmul_precision(), torch.backends
+    places: list[Any] = [backends, backends.cuda.matmul]
+    for name in ("cudnn", "mkldnn"):
+        part: Any = getattr(backends, name)
+        places += [getattr(part, kind, None) for kind in ("matmul", "conv", "rnn")]
+    found = {place: place.fp32_precision for place in places if hasattr(place, "fp32_precision")}
+
+    def put_back() -> None:
+        # to set the old one changes the others, and with them the keys of cached features
+        if _old_precision() != old:
+            torch.set_float32_matmul_precision(old)
+        for place, value in found.items():
+            place.fp32_precision = value
+        if _old_precision() != old:
+            torch.set_float32_matmul_precision(old)
+
+    return put_back
+
+
+def _old_precision() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # where the later ones say something else
+        return ""
 
 
 def _process() -> list[Put]:

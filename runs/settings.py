@@ -51,6 +51,7 @@ def _evaluators() -> list[str]:
     return EVALUATOR_REGISTRY.registered_names()
 
 
+_MODEL = "auto: the model's"
 _UNUSED = "not used by the methods here"
 _TEXT = Setting(kind="text")
 _WHOLE = Setting(kind="whole")
@@ -73,11 +74,22 @@ ROWS: dict[str, Setting] = {
     "PROTOCOL": Setting("stamp of the results: name of the protocol", empty="none"),
     "CONFIG_LABEL": Setting("stamp of the results: name of the configuration", empty="none"),
     "INPUT.SIZE": Setting(
-        "height and width of images, as the backbone needs them",
+        f"height and width of images, as the backbone needs them; {_MODEL}",
         length=2,
         of=Setting(kind="whole", least=1),
+        auto=_MODEL,
     ),
-    "INPUT.INTERPOLATION": Setting("how images are resized", choices=names.interpolations),
+    "INPUT.INTERPOLATION": Setting(
+        f"how pixels are computed where images are resized; {_MODEL}",
+        choices=names.interpolations,
+        auto=_MODEL,
+    ),
+    "INPUT.RESIZE": Setting(
+        "how test images are resized: shortest, the smaller edge, then a centre crop; squash, both "
+        f"edges; {_MODEL}",
+        choices=names.RESIZES,
+        auto=_MODEL,
+    ),
     "INPUT.TRANSFORMS": Setting(
         "steps of the training views, in a fixed order",
         of=Setting(kind="text", choices=names.AVAI_CHOICES),
@@ -86,11 +98,15 @@ ROWS: dict[str, Setting] = {
     "INPUT.NO_TRANSFORM": Setting("give images as they are, for trainers with their own steps"),
     "INPUT.DEVICE_AUGMENT": Setting("make training views on the device"),
     "INPUT.PIXEL_MEAN": Setting(
-        "mean of red, green, blue for normalize", length=3, of=Setting(kind="number")
+        f"mean of red, green, blue for normalize; {_MODEL}",
+        length=3,
+        of=Setting(kind="number"),
+        auto=_MODEL,
     ),
     "INPUT.PIXEL_STD": Setting(
-        "standard deviation of red, green, blue for normalize",
+        f"standard deviation of red, green, blue for normalize; {_MODEL}",
         length=3,
+        auto=_MODEL,
         of=Setting(kind="number", above=0),
         rule=("none too small for 32 bits", lambda stds: min(stds) >= 1e-30),
     ),
@@ -160,7 +176,9 @@ ROWS: dict[str, Setting] = {
     ),
     "MODEL.COMPILE": Setting("compile the image tower by torch.compile"),
     "MODEL.BACKBONE.NAME": Setting(
-        "CLIP: a name such as ViT-B/16, or a file", kind="path", empty="not given"
+        "CLIP: a name such as ViT-B/16, a file, open_clip:..., or a name under configs/backbones",
+        kind="path",
+        empty="not given",
     ),
     "MODEL.BACKBONE.PRETRAINED": Setting(_UNUSED),
     "MODEL.HEAD.NAME": Setting(_UNUSED, empty="none"),

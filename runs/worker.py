@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from runs import command
 from runs.claims import FAILED, GIVEN_BACK, Claim, take
@@ -32,6 +33,7 @@ SIZE = struct.Struct("!I")  # of what follows, in bytes
 CODE = struct.Struct("!B")  # the answer
 TAKEN = 75  # an exit code: the job is, or has become, another process'
 INTERRUPTED = 128 + signal.SIGINT
+BEGUN = 255  # no exit code: the job was received
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 
 def answer(connection: socket.socket) -> int | None:
-    """The exit code of a job that has ended; None if the worker has ended, or ends with it.
+    """`BEGUN`, then the exit code of the job; None if the worker has ended, or ends with it.
 
     Waits for it: ask when the connection can be read.
     """
@@ -91,6 +93,8 @@ def exit_code(call: Callable[[], object]) -> int:
     try:
         command.run(call, resumes=True)
     except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:
         traceback.print_exc()
@@ -110,25 +114,23 @@ def serve(connection: socket.socket, name: str, once: bool = False) -> int:
     from runs.process_state import ProcessState  # needs torch
 
     state = ProcessState()
+    os.register_at_fork(after_in_child=connection.close)  # who waits for the end shall see it
     while task := Task.receive(connection):
+        _tell(connection, BEGUN)
         claim = take(Path(task.claim))
         if claim is None or all(readable_results(Path(path)) for path in task.results):
             if claim is not None:
                 claim.remove()
-            code = TAKEN
-        else:
-            code = _do(task, claim, lambda task=task: main(task.words))  # type: ignore[misc]
-            if code or once:
-                return code
-            state.put_back()
-            if left := state.left_over():
-                print(f"Note: this job left {left}: the next one gets a new process")
-                return code
-            _write_to(os.devnull)
-        try:
-            connection.sendall(CODE.pack(code))
-        except ConnectionError:
-            break
+            _tell(connection, TAKEN)
+            continue
+        code = _do(task, claim, lambda task=task: main(task.words))  # type: ignore[misc]
+        if code or once:
+            return code
+        if left := _put_back(state):
+            print(f"Note: this job left {left}: the next one gets a new process")
+            return code
+        _write_to(os.devnull)
+        _tell(connection, code)
     return 0
 
 
@@ -151,6 +153,20 @@ def _do(task: Task, claim: Claim, call: Callable[[], object]) -> int:
         os.replace(task.log, task.failed)
         claim.end(FAILED)
     return code
+
+
+def _tell(connection: socket.socket, code: int) -> None:
+    with suppress(ConnectionError):  # nobody is there any more, and no job will come
+        connection.sendall(CODE.pack(code))
+
+
+def _put_back(state: Any) -> str:
+    """What a job has left that cannot be taken away; "" if nothing."""
+    try:
+        state.put_back()
+    except Exception as error:  # its results are written all the same
+        return f"what cannot be put back ({error})"
+    return str(state.left_over())
 
 
 def load_for(name: str) -> Callable[[Sequence[str]], object]:

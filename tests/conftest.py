@@ -53,6 +53,21 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
+@pytest.fixture(scope="session")
+def open_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a small open_clip model of a family, see `tests.tiny_models`."""
+    from tests.tiny_models import write_model  # open_clip takes long to load
+
+    root, made = tmp_path_factory.mktemp("open_clip"), {}
+
+    def find(family: str) -> Path:
+        if family not in made:
+            made[family] = write_model(root / family, family)
+        return made[family]
+
+    return find
+
+
 @pytest.fixture
 def job(data_root: Path, tmp_path: Path) -> Callable[..., list[str]]:
     """Arguments of train.py for a short run on the base classes of `shapes`.

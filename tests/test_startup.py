@@ -18,7 +18,10 @@ from runs import run
 from trainers.backbones.clip_model import load_clip
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "torchvision", "clip", "sklearn", "scipy", "matplotlib", "tensorboard")
+HEAVY = (
+    *("torch", "torchvision", "clip", "sklearn", "scipy", "matplotlib", "tensorboard"),
+    *("open_clip", "timm", "transformers"),
+)
 # runs a module as `python -m` does, and tells on stderr what it has loaded
 WATCH = """
 import atexit, runpy, sys
@@ -94,6 +97,19 @@ def test_what_takes_long_to_load_is_said_first(tmp_path, words):
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ")
     assert done.stdout == "Loading torch ...\n"
+
+
+def test_openais_clip_is_loaded_without_open_clip():
+    code = """
+import atexit, sys
+from trainers.backbones.clip_model import load_clip
+from trainers.backbones.precision import resolve_precision
+print(load_clip("assets/shapes_clip.pt", resolve_precision("fp32", "cpu")).resolution)
+print("loaded:", *(name for name in sys.argv[1].split(",") if name in sys.modules), file=sys.stderr)
+"""
+    found, shown = loaded(code=code)
+    assert shown == "32\n"
+    assert found == {"torch", "torchvision", "clip"}
 
 
 def test_an_evaluation_needs_no_scikit_learn():

@@ -4,6 +4,7 @@
     python -m tools.pools show paper --dataset OxfordPets          the templates, one per line
     python -m tools.pools show paper --dataset oxford_pets --classname "pug"
     python -m tools.pools check my_pool.yaml other_pool.yaml       every dataset section of files
+    python -m tools.pools check my_pool.yaml --backbone open_clip:ViT-B-16-SigLIP2/webli
 
 The number of a template is its row in the pool and its column in the gate.
 Exit code 1 for a mistake, with a message that says where it is.
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable
 
 from runs import command
-from trainers.backbones.tokens import fill
+from trainers.backbones.tokens import CLIP, fill
 from trainers.prompts.pool import POOLS, load_pool, pool_description, pool_sections
 
 
@@ -29,6 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("--classname", help="print the prompts of this class")
     check = commands.add_parser("check", help="check every section of pools")
     check.add_argument("pools", nargs="+", metavar="pool", help="names or paths, as in show")
+    which = "whose tokenizer decides which prompts are the same (default: OpenAI's)"
+    check.add_argument("--backbone", default="", metavar="NAME", help=which)
     return parser
 
 
@@ -46,9 +49,14 @@ def show_pool(name: str, dataset: str, classname: str | None = None) -> None:
         print(f"{number:3d}  {fill(template, classname) if classname else template}")
 
 
-def check_pool(name: str) -> None:
+def check_pool(name: str, backbone: str = "") -> None:
     """Expand a pool for each of its sections and print how many templates each has."""
-    sizes = [f"{section} {len(load_pool(name, section))}" for section in pool_sections(name)]
+    clean = CLIP.clean
+    if backbone:
+        from trainers.backbones.families import family_of  # needs torch
+
+        clean = family_of(backbone).clean(backbone)
+    sizes = [f"{part} {len(load_pool(name, part, clean))}" for part in pool_sections(name)]
     print(f"{name}: ok ({', '.join(sizes)})")
 
 
@@ -61,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "show":
         return _told(show_pool, args.pool, args.dataset, args.classname)
     # the next ones are checked even if one is wrong
-    return max([_told(check_pool, name) for name in args.pools])
+    return max([_told(check_pool, name, args.backbone) for name in args.pools])
 
 
 def _told(call: Callable[..., None], *words: str | None) -> int:

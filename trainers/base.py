@@ -18,8 +18,9 @@ from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 from trainers.backbones.clip_model import FrozenCLIP, check_image_size, load_clip
+from trainers.backbones.families import family_of, weights_digest
 from trainers.backbones.precision import PRECISIONS, resolve_precision
-from trainers.backbones.weights import file_digest, weights_digest
+from trainers.backbones.weights import file_digest
 from trainers.checkpoints import read_checkpoint
 from trainers.custom_clip import CustomCLIP
 from trainers.errors import MethodError
@@ -180,7 +181,9 @@ class PromptTrainer(TrainerX):
         keeps the templates for `DATASET.SOURCE`, and so the width of its gate.
         """
         source = cfg.DATASET.get("SOURCE") if cls.learns else None  # upstream Dassl has none
-        return load_pool(cfg.TRAINER[cls.node()].POOL, source or cfg.DATASET.NAME)
+        backbone = cfg.MODEL.BACKBONE.NAME
+        clean = family_of(backbone).clean(backbone)
+        return load_pool(cfg.TRAINER[cls.node()].POOL, source or cfg.DATASET.NAME, clean)
 
     @property
     def knobs(self) -> CfgNode:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils import load_checkpoint
-from trainers.backbones.weights import weights_digest
+from trainers.backbones.families import weights_digest
 from trainers.errors import MethodError
 from trainers.exported import TENSORS, exported_checkpoint, is_export, trained_settings
 

@@ -51,4 +51,4 @@ class CustomCLIP(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype that the image tower reads."""
-        return self.clip.visual.conv1.weight.dtype
+        return self.clip.image_dtype

@@ -16,6 +16,7 @@ from typing import Any
 
 from trainers.errors import MethodError, brief, meant
 
+AUTO = "auto"  # value of a setting that something else decides
 LARGEST = 2**63 - 1  # of whole numbers; files and tensors hold no more
 LONGEST = 4096  # characters of a text; no path may be longer
 # kind -> one value in words, and several
@@ -48,6 +49,7 @@ class Setting:
         rule: what must hold as well, in words and as a function of the value.
         empty: what an empty text or list means; without it, only an empty default may be one.
         true: the words that True stands for where the default has none, for the kind "words".
+        auto: who decides where the value is `AUTO`; empty: it may not be.
     """
 
     meaning: str = ""
@@ -63,6 +65,7 @@ class Setting:
     rule: tuple[str, Callable[[Any], bool]] | None = None
     empty: str = ""
     true: str = ""
+    auto: str = ""
 
     def read(self, key: str, value: Any, default: Any) -> Any:
         """The value as a configuration holds it, of the type of the default.
@@ -75,6 +78,8 @@ class Setting:
         Raises:
             MethodError: naming key and value, what was expected, and the default.
         """
+        if self.auto and value == AUTO:
+            return value
         kind, shown = self.kind_of(default), value
         if _is_none(kind, value):
             if kind in TEXTS and self._may_be_empty(value, default):
@@ -110,6 +115,9 @@ class Setting:
 
     def range(self, default: Any = None) -> str:
         """What a value must be, in words."""
+        return f"{self._range(default)}{f' or {AUTO}' if self.auto else ''}"
+
+    def _range(self, default: Any) -> str:
         if self.choices:
             return f"one of: {', '.join(self.names())}"
         text = KINDS[self.kind_of(default)][0]

@@ -19,6 +19,7 @@ _C.VERBOSE = True
 _C.INPUT = CN()
 _C.INPUT.SIZE = (224, 224)  # height, width
 _C.INPUT.INTERPOLATION = "bilinear"
+_C.INPUT.RESIZE = "shortest"  # of test images: the smaller edge, or squash
 _C.INPUT.TRANSFORMS = ()  # names; the order of the pipeline is fixed (data/transforms)
 _C.INPUT.NO_TRANSFORM = False
 _C.INPUT.DEVICE_AUGMENT = False  # training views are made on the device, from images kept there

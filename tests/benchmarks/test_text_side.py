@@ -111,3 +111,35 @@ def test_cocoop_step_takes_the_flags_of_training_step(capsys, stopped):
     assert "peak memory of the process: " in shown
     message = stopped(cocoop_step.main, *SMALL, "--classes", "6", "--at-least", "1e6")
     assert message.startswith("a step is faster: ")
+
+
+@pytest.mark.parametrize(
+    ("family", "said"), [("eos", "times fewer"), ("siglip", "full length"), ("quick", "fewer")]
+)
+def test_an_open_clip_model_is_compared_with_its_own_forward(
+    family, said, open_clip_folder, capsys
+):
+    name = f"open_clip:local-dir:{open_clip_folder(family)}"
+    text_side.main(["--backbone", name, "--classes", "6", "--runs", "1", "--context", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"text tower of {name}, 2 context tokens, fp32"
+    assert lines[-1].startswith("6 classes: ") and said in lines[-1]
+
+
+def test_an_architecture_alone_is_measured_with_random_weights(monkeypatch, capsys):
+    import open_clip
+
+    small = {"context_length": 16, "width": 64, "heads": 2, "layers": 2}
+    config = {
+        **{"embed_dim": 32, "vision_cfg": {}, "custom_text": True},
+        "text_cfg": {**small, "hf_tokenizer_name": "far/away", "pool_type": "eos", "eos_id": 2},
+    }
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Small", config)
+    text_side.main(["--backbone", "open_clip:Small", "--classes", "6", "--runs", "1"])
+    assert "6 classes: 96 tokens plain" in capsys.readouterr().out
+
+
+def test_a_wrong_tower_of_an_open_clip_model_is_refused(wrong_tower, stopped, open_clip_folder):
+    name = f"open_clip:local-dir:{open_clip_folder('eos')}"
+    message = stopped(text_side.main, "--backbone", name, "--classes", "6", "--runs", "1")
+    assert message.startswith("not the same results: features for 6 classes differ by")

@@ -15,6 +15,7 @@ EXPECTED = {
     "VERBOSE": True,
     "INPUT.SIZE": (224, 224),
     "INPUT.INTERPOLATION": "bilinear",
+    "INPUT.RESIZE": "shortest",
     "INPUT.TRANSFORMS": (),
     "INPUT.NO_TRANSFORM": False,
     "INPUT.DEVICE_AUGMENT": False,

@@ -38,6 +38,7 @@ def in_a_fork(data: str, output: Path, methods: list[str]) -> None:
         log = output / f"{method}.log"
         files = [str(log), f"{log}.failed", str(output / method)]
         worker.Task(words(data, output, method), *files, [str(output / "none")]).send(ours)
+        assert worker.answer(ours) == worker.BEGUN
         assert worker.answer(ours) == 0, log.read_text()
     ours.close()
     assert os.waitpid(pid, 0)[1] == 0

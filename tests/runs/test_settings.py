@@ -152,7 +152,7 @@ def test_a_value_is_read_alike_from_a_file_and_from_the_command_line(key, value)
         (
             ("INPUT.SIZE", "(32, 32, 3)"),
             "command line: INPUT.SIZE is (32, 32, 3), expected a list of 2 whole numbers from 1 "
-            "such as (224, 224)",
+            "or auto such as (224, 224)",
         ),
         (
             ("INPUT.RRCROP_SCALE", "(1, 0.5)"),

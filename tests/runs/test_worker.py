@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFile
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import write_json
@@ -29,6 +30,7 @@ from runs.claims import history, take
 from runs.machine import process_peak
 from runs.process_state import MOST_GROWTH, ProcessState
 from tests.runs.hearts import stop_heart
+from trainers.features import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = [
@@ -98,6 +100,7 @@ def test_global_state_is_put_back(note_state, tmp_path, monkeypatch):
     )
     argv, path, threads = list(sys.argv), list(sys.path), torch.get_num_threads()
     handlers, level = list(logging.root.handlers), logging.root.level
+    pixels, depth = Image.MAX_IMAGE_PIXELS, sys.getrecursionlimit()
     torch.manual_seed(5), random.random(), np.random.rand()
     torch.set_num_threads(threads + 1)
     torch.set_grad_enabled(False)
@@ -108,6 +111,10 @@ def test_global_state_is_put_back(note_state, tmp_path, monkeypatch):
     torch.set_anomaly_enabled(True)
     torch.set_autocast_enabled("cpu", True)
     torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.enable_flash_sdp(False)
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    Image.MAX_IMAGE_PIXELS = 1
+    sys.setrecursionlimit(5000)
     np.seterr(all="ignore")
     os.chdir(tmp_path)
     os.environ["LEFT_BY_A_JOB"] = "1"
@@ -134,8 +141,25 @@ def test_global_state_is_put_back(note_state, tmp_path, monkeypatch):
     assert torch.get_float32_matmul_precision() == "highest"
     assert not torch.are_deterministic_algorithms_enabled() and not torch.is_anomaly_enabled()
     assert not torch.is_autocast_enabled("cpu") and not torch.backends.cudnn.benchmark
-    assert np.geterr()["divide"] == "warn"
+    assert np.geterr()["divide"] == "warn" and torch.backends.cuda.flash_sdp_enabled()
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES and pixels == Image.MAX_IMAGE_PIXELS
+    assert sys.getrecursionlimit() == depth
     assert state.left_over() == ""
+
+
+def test_keys_of_cached_features_stay_and_so_does_how_float32_is_multiplied(note_state):
+    state = note_state()
+    before = keys._float32_arithmetic(), torch.get_float32_matmul_precision()
+    state.put_back()
+    assert (keys._float32_arithmetic(), torch.get_float32_matmul_precision()) == before
+    torch.set_float32_matmul_precision("medium")
+    state.put_back()
+    assert (keys._float32_arithmetic(), torch.get_float32_matmul_precision()) == before
+    if hasattr(torch.backends, "fp32_precision"):
+        torch.backends.fp32_precision = "tf32"
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        state.put_back()
+        assert (keys._float32_arithmetic(), torch.get_float32_matmul_precision()) == before
 
 
 def test_a_warning_is_told_again_in_the_next_job(note_state):
@@ -192,6 +216,11 @@ def test_what_a_module_registers_for_the_end_stays_and_what_a_job_does_is_told(
     state = note_state()
     module = compile("import atexit\natexit.register(print)", "module", "exec")
     exec(module, {})
+    assert state.left_over() == ""
+    ends_workers = compile("def start(): atexit.register(print)", "module", "exec")
+    torchs = {"atexit": atexit, "__name__": "torch.utils.data.dataloader"}
+    exec(ends_workers, torchs)
+    torchs["start"]()  # as a loader with workers that stay and memory that is pinned
     assert state.left_over() == ""
     atexit.register(print)
     assert state.left_over() == "calls at the end of the process"
@@ -262,11 +291,12 @@ def test_a_job_that_was_taken_over_is_left_as_it_is(do, tmp_path, capfd):
         (lambda: None, 0, ""),
         (lambda: sys.exit(), 0, ""),
         (lambda: sys.exit(2), 2, ""),
-        (lambda: sys.exit("no"), 1, ""),
+        (lambda: sys.exit("no"), 1, "no\n"),
         (lambda: [][0], 1, "IndexError"),
         (lambda: signal.raise_signal(signal.SIGINT), 130, "the same command continues"),
     ],
 )
 def test_a_job_ends_with_the_code_of_a_program(call, code, told, capsys):
     assert worker.exit_code(call) == code
-    assert told in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert told in shown if told else not shown

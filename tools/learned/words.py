@@ -15,7 +15,8 @@ from dassl.utils import UserError, load_checkpoint
 from runs.command import expected_errors
 from runs.trained import TrainedRun, check_files
 from tools.results.table_format import Table, wrap
-from trainers.backbones.weights import find_weights, read_weights, weights_digest
+from trainers.backbones.families import family_of, weights_digest
+from trainers.backbones.tokens import CLIP, Tokenizer
 from trainers.checkpoints import find_checkpoint
 
 WEAK = (
@@ -24,7 +25,6 @@ WEAK = (
 )
 PIECES = 'A token with "-" at its end begins a longer word.'
 META_NET = "The meta-net moves all vectors for each image; these are the ones before it."
-END = "</w>"  # of a token that ends a word
 
 
 def words_of(run: TrainedRun, top: int, data: Path | None = None, epoch: int | None = None) -> str:
@@ -53,7 +53,9 @@ def words_of(run: TrainedRun, top: int, data: Path | None = None, epoch: int | N
     ctx = ctx.cpu()  # a checkpoint of a GPU is read to where it was
     names = [""] if ctx.dim() == 2 else _class_names(run, len(ctx), data)
     contexts = zip(names, ctx.reshape(len(names), -1, ctx.shape[-1]), strict=True)
-    tables = [_table(name, *nearest(one, vocabulary, top)) for name, one in contexts]
+    backbone = run.settings["MODEL.BACKBONE.NAME"]
+    tokenizer = family_of(backbone).tokenizer(backbone)
+    tables = [_table(name, *nearest(one, vocabulary, top), tokenizer) for name, one in contexts]
     head = (
         f"{run.folder}, {run.trainer}, epoch {checkpoint.get('epoch')}: tokens nearest to each "
         "context vector, with their euclidean distance"
@@ -77,23 +79,17 @@ def nearest(ctx: Tensor, vocabulary: Tensor, top: int) -> tuple[Tensor, Tensor]:
     return found.values, found.indices
 
 
-def token_text(token: int) -> str:
+def token_text(token: int, tokenizer: Tokenizer = CLIP) -> str:
     """A token as it is shown: what cannot be printed as escapes, the beginning of a word with -."""
-    from clip.clip import _tokenizer  # `clip` loads torchvision, which is slow
-
-    told = _tokenizer.decoder[token]
-    characters = told.removesuffix(END)
-    known = _tokenizer.byte_decoder
-    if set(characters) <= known.keys():  # else the start or end token
-        characters = bytes(known[one] for one in characters).decode(errors="backslashreplace")
+    characters, ends = tokenizer.piece(token)
     escaped = (one if one.isprintable() else ascii(one)[1:-1] for one in characters)
     shown = "".join(escaped).replace(" ", r"\x20")
-    return shown if told.endswith(END) or token >= len(_tokenizer.decoder) - 2 else f"{shown}-"
+    return shown if ends else f"{shown}-"
 
 
-def _table(name: str, distances: Tensor, tokens: Tensor) -> str:
+def _table(name: str, distances: Tensor, tokens: Tensor, tokenizer: Tokenizer) -> str:
     rows: list[Any] = [
-        [str(m), *(f"{token_text(i)} {d:.4f}" for d, i in zip(*pair, strict=True))]
+        [str(m), *(f"{token_text(i, tokenizer)} {d:.4f}" for d, i in zip(*pair, strict=True))]
         for m, pair in enumerate(zip(distances.tolist(), tokens.tolist(), strict=True), start=1)
     ]
     headers = ["vector", "nearest", *map(str, range(2, distances.shape[1] + 1))]
@@ -104,10 +100,9 @@ def _vocabulary(run: TrainedRun) -> Tensor:
     """Token vectors (V, W) of the backbone; nothing else of it is built, and no data is read."""
     name = run.settings["MODEL.BACKBONE.NAME"]
     check_files(run.folder, run.settings, {"BACKBONE_DIGEST": weights_digest(name)})
-    path = find_weights(name)
-    found = read_weights(path).get("token_embedding.weight")
+    found = family_of(name).vocabulary(name)
     if found is None:
-        raise UserError(f"{path} has no token vectors (token_embedding.weight)")
+        raise UserError(f"{name} has no token vectors (token_embedding.weight)")
     return found
 
 

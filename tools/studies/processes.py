@@ -64,30 +64,32 @@ class Seat:
     def start(self, job: Job, task: worker.Task) -> None:
         """Give a job to the worker of this place; it is answered by `poll`."""
         self.job, self._started, self._stopped = job, time.monotonic(), False
-        if self.connection is None or not self._sent(task):
-            self._close()  # one that has died since its last job
+        if not self._stays(task):
+            self._dismiss()
             self.connection, other = socket.socketpair()
             with other, open(task.log, "ab") as log:  # until the worker itself can write
-                once = ["--once"] if self.fresh else []
+                words = [str(other.fileno()), COMMAND, *(["--once"] if self.fresh else [])]
                 self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        "runs.worker",
-                        str(other.fileno()),
-                        COMMAND,
-                        *once,
-                    ],
+                    [sys.executable, "-P", "-m", "runs.worker", *words],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     pass_fds=[other.fileno()],
                     env=_environment(self.place, self.at_a_time),
                 )
-            self._sent(task)  # one that died at once is noticed as all that die
+            self._send(task)  # one that died at once is noticed as all that die
 
-    def _sent(self, task: worker.Task) -> bool:
+    def _stays(self, task: worker.Task) -> bool:
+        """Whether the worker of the job before has taken this one."""
+        if self.connection is None or self._process is None or self._process.poll() is not None:
+            return False
+        if not self._send(task):
+            return False
+        # one that is about to end takes no more; one that is only slow says so later
+        told = readable([self.connection], GRACE_SECONDS)
+        return not told or worker.answer(self.connection) == worker.BEGUN
+
+    def _send(self, task: worker.Task) -> bool:
         assert self.connection is not None
         try:
             task.send(self.connection)
@@ -101,11 +103,14 @@ class Seat:
         code = None
         if self.connection is not None and readable([self.connection], 0):
             code = worker.answer(self.connection)
+            if code == worker.BEGUN:
+                return None
             if code is None:
                 self._close()
-                code = self._process.wait()
-        if code is None:
+        if code is None:  # the end of a worker ends its job, whoever else holds its connection
             code = self._process.poll()
+            if code is not None:
+                self._close()
         if code is not None:
             self.job = None
         return code
@@ -120,6 +125,13 @@ class Seat:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+    def _dismiss(self) -> None:
+        """Let go of a worker that takes no more jobs."""
+        self._close()
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
 
     def leave(self, deadline: float) -> None:
         """End the process: one that has nothing to do at once, else after `stop`.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from datasets.world.render import COLOURS, OBJECTS, render
 from datasets.world.scenes import captions, draw_scenes
+from trainers.backbones import openai
 from trainers.backbones.packing import Layout
 from trainers.backbones.text_tower import TextTower
 
@@ -130,7 +131,7 @@ def _losses(
     model: CLIP, pairs: Pairs, steps: int, batch: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Image features (B, D), the images chosen (B,) and CLIP's loss, for each step."""
-    tower = TextTower(model)
+    tower = TextTower(openai.parts(model).text)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
     started = time.perf_counter()
     model.train()

@@ -1,51 +1,71 @@
-"""CLIP, loaded in one way for every backbone: a name, a state dict or a TorchScript archive."""
+"""CLIP, loaded in one way for every backbone, and what it computes."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainers.backbones import openai
 from trainers.backbones.compiled import CompiledTower
+from trainers.backbones.families import family_of
+from trainers.backbones.full_tower import text_tower
 from trainers.backbones.packing import Layout
+from trainers.backbones.parts import Parts
 from trainers.backbones.precision import Precision
-from trainers.backbones.text_tower import TextTower
-from trainers.backbones.tokens import encode_prompt, fill
-from trainers.backbones.weights import find_weights, read_weights
+from trainers.backbones.tokens import fill
 from trainers.errors import MethodError
-
-# one key of each part, to tell CLIP's weights from others before anything is built
-NEEDED_KEYS = ("visual.conv1.weight", "positional_embedding", "text_projection", "logit_scale")
 
 
 class FrozenCLIP(nn.Module):
     """Both towers of CLIP, frozen and in evaluation mode, in one precision.
 
     Attributes:
-        visual: OpenAI's image tower (ViT or ResNet).
+        visual: the image tower of the model (ViT, ResNet, whatever its family has).
         text: the text tower.
         logit_scale: scalar, exp of the learned temperature.
+        logit_bias: scalar that a sigmoid model adds to all of its logits, else None. It is the same
+            for all classes, so that softmax, losses and answers do not change with it: no method
+            adds it.
+        preprocessing: how images are made ready.
         embed_dim: D, the joint width.
-        resolution: side of the square images that the image tower reads, in pixels.
+
+    Args:
+        clip_model: the parts of a model, or a model that OpenAI's `clip` has built.
+        precision: of the towers.
     """
 
     visual: Any
     logit_scale: Tensor
+    logit_bias: Tensor | None
 
     def __init__(self, clip_model: Any, precision: Precision):
         super().__init__()
+        parts = clip_model if isinstance(clip_model, Parts) else openai.parts(clip_model)
         self.precision = precision
-        self.visual = clip_model.visual
-        self.text = TextTower(clip_model)
-        self.register_buffer("logit_scale", clip_model.logit_scale.detach().float().exp())
-        self.embed_dim: int = clip_model.text_projection.shape[1]
-        self.resolution: int = clip_model.visual.input_resolution
+        self.visual = parts.visual
+        self.text = text_tower(parts.text)
+        scale, bias = parts.logit_scale.detach().float().exp(), parts.logit_bias
+        self.register_buffer("logit_scale", scale.reshape(()))
+        bias = None if bias is None else bias.detach().float().reshape(())
+        self.register_buffer("logit_bias", bias)
+        self.preprocessing = parts.preprocessing
+        self.embed_dim: int = self.text.embed_dim
         self.compiled: CompiledTower | None = None
         self.requires_grad_(False).eval()
+
+    @property
+    def resolution(self) -> int:
+        """Height of the images that the image tower reads, in pixels; mostly they are square."""
+        return self.preprocessing.size[0]
+
+    @property
+    def image_dtype(self) -> torch.dtype:
+        """Dtype that the image tower reads: that of its first matrix."""
+        kinds = (nn.Conv2d, nn.Linear)
+        return next(m.weight.dtype for m in self.visual.modules() if isinstance(m, kinds))
 
     def train(self, mode: bool = True) -> FrozenCLIP:
         """Stay in evaluation mode: BatchNorm of a ResNet tower must never move."""
@@ -57,10 +77,10 @@ class FrozenCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
-        """Images (B, 3, R, R), normalised pixels -> unit features (B, D) in float32."""
+        """Images (B, 3, height, width), normalised pixels -> unit features (B, D) in float32."""
         with self.precision.autocast():
             tower = self.compiled or self.visual
-            features = tower(images.to(self.visual.conv1.weight.dtype))  # (B, D)
+            features = tower(images.to(self.image_dtype))  # (B, D)
         return F.normalize(features.float(), dim=-1)
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
@@ -79,7 +99,7 @@ class FrozenCLIP(nn.Module):
         features = []
         for template in templates:
             tokens = [
-                encode_prompt(fill(template, name), name, self.text.context_length)
+                self.text.tokenizer.prompt(fill(template, name), name, self.text.context_length)
                 for name in classnames
             ]
             with self.precision.autocast():
@@ -92,46 +112,15 @@ def load_clip(name: str, precision: Precision) -> FrozenCLIP:
 
     Args:
         name: a name that OpenAI's `clip` knows (`ViT-B/16`, `RN50`, ...), or a path to a state
-            dict or a TorchScript archive; relative paths are tried against the working folder,
-            then against the repository.
+            dict or a TorchScript archive of OpenAI's layout, or `open_clip:...`, see
+            `trainers.backbones.openclip`; relative paths are tried against the working folder, then
+            against the repository.
         precision: dtype and device of the towers.
 
     Raises:
         MethodError: unknown name, no such file, a damaged file, or weights that are not CLIP's.
     """
-    path = find_weights(name)
-    weights = read_weights(path)
-    missing = [key for key in NEEDED_KEYS if key not in weights]
-    if missing:
-        raise MethodError(
-            f"{path} holds no weights of OpenAI's CLIP: {', '.join(missing)} not found among its "
-            f"{len(weights)} keys; MODEL.BACKBONE.NAME takes a state dict in OpenAI's layout"
-        )
-    try:
-        model = _build(weights, precision)
-    except Exception as error:  # sizes that contradict each other fail anywhere in the builder
-        raise MethodError(f"the weights in {path} do not fit together: {error}") from error
-    return FrozenCLIP(model, precision).to(precision.device)
-
-
-def _build(weights: Mapping[str, Tensor], precision: Precision) -> Any:
-    """OpenAI's model with these weights; no others are ever drawn, and no tensor is shared."""
-    from clip.model import build_model  # `clip` loads torchvision, which is slow
-
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the builder's own copy goes to tensors without memory
-        model = build_model(dict(weights))
-    dtypes = {key: blank.dtype for key, blank in model.state_dict().items()}
-    state = {}
-    for key, value in weights.items():
-        value = value.detach().to(precision.device).to(dtypes[key])
-        # the builder rounds all but LayerNorm and embeddings to fp16, as OpenAI's files are
-        dtype = precision.dtype if dtypes[key] is torch.float16 else dtypes[key]
-        state[key] = value.to(dtype, copy=True)  # a mapped file may change, the towers must not
-    model.load_state_dict(state, assign=True)
-    for block in model.transformer.resblocks:  # no part of the state
-        block.attn_mask = model.build_attention_mask()
-    return model
+    return FrozenCLIP(family_of(name).load(name, precision), precision).to(precision.device)
 
 
 def check_image_size(clip: FrozenCLIP, size: tuple[int, ...], name: str) -> None:
@@ -140,9 +129,9 @@ def check_image_size(clip: FrozenCLIP, size: tuple[int, ...], name: str) -> None
     Raises:
         MethodError: naming both sizes and the setting to change.
     """
-    side = clip.resolution
-    if tuple(size) != (side, side):
+    height, width = clip.preprocessing.size
+    if tuple(size) != (height, width):
         raise MethodError(
-            f"INPUT.SIZE is {tuple(size)}, but {name} reads images of {side}x{side} pixels: "
-            f'set INPUT.SIZE "({side}, {side})"'
+            f"INPUT.SIZE is {tuple(size)}, but {name} reads images of {height}x{width} pixels: "
+            f'set INPUT.SIZE "({height}, {width})"'
         )

@@ -58,7 +58,7 @@ class Layout:
     """
 
     lengths: tuple[int, ...]
-    _rows: dict[Any, Rows] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _rows: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Layout:
@@ -78,6 +78,31 @@ class Layout:
             stop = max(first + 1, bisect_right(starts, starts[first] + most) - 1)
             yield slice(starts[first], starts[stop]), Layout(self.lengths[first:stop])
             first = stop
+
+    def few(self, most: int) -> Iterator[tuple[slice, Layout]]:
+        """Neighbours, at most so many classes together: tokens and own layout."""
+        starts = list(accumulate(self.lengths, initial=0))
+        for first in range(0, len(self.lengths), most):
+            part = self.lengths[first : first + most]
+            yield slice(starts[first], starts[first + len(part)]), Layout(part)
+
+    def padded(self, shared: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Every prompt at full length, for P shared tokens; made once.
+
+        Returns:
+            (C, length) which of the P shared, then T packed tokens, then one of padding stands at
+            each place; (C,) the places of the end tokens.
+        """
+        key = (shared, length, device)
+        if key not in self._rows:
+            rows, first, padding = [], shared, shared + sum(self.lengths)
+            for own in self.lengths:
+                row = [*range(shared), *range(first, first + own)]
+                rows.append(row + [padding] * (length - len(row)))
+                first += own
+            ends = [shared + own - 1 for own in self.lengths]
+            self._rows[key] = torch.tensor(rows).to(device), torch.tensor(ends).to(device)
+        return self._rows[key]
 
     def rows(self, shared: int, device: torch.device, dtype: torch.dtype) -> Rows:
         """The rows for P shared tokens; made once, as to copy them makes a GPU wait."""

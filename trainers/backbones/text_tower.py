@@ -1,4 +1,4 @@
-"""CLIP's text tower, frozen, exact, and short.
+"""The text tower of causal CLIPs, frozen, exact, and short.
 
 The tower is causal and reads one position, the end token. So, without changing a result:
 
@@ -16,7 +16,9 @@ and the backward pass computes each part again instead of keeping its activation
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import takewhile
+from math import prod
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainers.backbones.packing import Layout
+from trainers.backbones.parts import TextParts
 
 # a backward pass keeps 5 GiB of so many at ViT-B/16's size in fp32, half of it in fp16
 TOKENS_PER_PASS = 2**14
@@ -32,36 +35,46 @@ SLOPE = 1.702  # of CLIP's QuickGELU
 
 
 class TextTower(nn.Module):
-    """The text half of a `clip` model: the only text encoder of this project.
+    """The text half of a causal CLIP, and what it shares with one that is not (`FullTower`).
 
     Symbols: C classes, P shared tokens, S tokens of a class after them, T the sum of all S,
     N = P + T, W text width, D joint width; G sets of prompts, where each image has its own.
 
     Args:
-        clip_model: a model built by OpenAI's `clip`; its text modules are taken over.
+        parts: what the family has read from the built model; its modules are taken over.
     """
 
     blocks: Any
     token_embedding: Any
     ln_final: Any
 
-    def __init__(self, clip_model: Any):
+    def __init__(self, parts: TextParts):
         super().__init__()
-        self.blocks = nn.ModuleList(clip_model.transformer.resblocks)
-        self.token_embedding = clip_model.token_embedding
-        self.ln_final = clip_model.ln_final
-        self.positional_embedding = clip_model.positional_embedding
-        self.text_projection = clip_model.text_projection
+        self.blocks = nn.ModuleList(parts.blocks)
+        self.token_embedding = parts.token_embedding
+        self.ln_final = parts.ln_final
+        self.positional_embedding = parts.positional_embedding
+        self.text_projection = parts.projection
         self.heads: int = self.blocks[0].attn.num_heads
+        self.tokenizer, self.reads, self.causal = parts.tokenizer, parts.reads, parts.causal
+        self.quick = all(map(_is_quick, self.blocks))
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the activations."""
-        return self.text_projection.dtype
+        return self.blocks[0].mlp.c_fc.weight.dtype
+
+    @property
+    def embed_dim(self) -> int:
+        """Joint width D."""
+        if self.text_projection is None:
+            return self.width
+        linear = isinstance(self.text_projection, nn.Linear)
+        return self.text_projection.out_features if linear else self.text_projection.shape[1]
 
     @property
     def context_length(self) -> int:
-        """Most tokens of a prompt, start and end token included (77)."""
+        """Most tokens of a prompt, start and end token included (77 for OpenAI's)."""
         return self.positional_embedding.shape[0]
 
     @property
@@ -73,7 +86,7 @@ class TextTower(nn.Module):
         """Encode C prompts that start alike, or G such sets at once.
 
         Args:
-            prefix: (P, W) token vectors that all classes share, P >= 1 (the start token);
+            prefix: (P, W) token vectors that all classes share, the start token where there is one;
                 (G, P, W) for a prefix of each set.
             suffix: (T, W) token vectors of each class after the prefix, up to its end token,
                 packed as `layout` says; (G, T, W) if they differ between sets.
@@ -83,8 +96,9 @@ class TextTower(nn.Module):
             (C, D) or (G, C, D) features in float32, not normalised, in the order of the classes.
         """
         suffix = suffix.expand(*prefix.shape[:-2], -1, -1)
-        sets, tails = (t.reshape(-1, *t.shape[-2:]) for t in (prefix, suffix))  # (G, P or T, W)
-        N = sets.shape[1] + tails.shape[1]
+        G = prod(prefix.shape[:-2])
+        sets, tails = (t.reshape(G, *t.shape[-2:]) for t in (prefix, suffix))  # (G, P or T, W)
+        N = self.tokens(sets.shape[1], layout)
         if len(sets) * N <= TOKENS_PER_PASS:
             x = self._encode(sets, tails, layout)  # (G, C, D)
         else:
@@ -95,15 +109,22 @@ class TextTower(nn.Module):
 
     def _in_parts(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
         """As `_encode`, some classes at a time; the backward pass computes them again."""
-        most = TOKENS_PER_PASS - prefix.shape[1]  # several sets are here only if all fits
         parts = [
             checkpoint(
                 self._encode, prefix, suffix[:, rows], part,
                 use_reentrant=False, preserve_rng_state=False,
             )
-            for rows, part in layout.parts(most)
+            for rows, part in self._parts(prefix.shape[1], layout)
         ]  # fmt: skip
         return torch.cat(parts, dim=1)
+
+    def tokens(self, P: int, layout: Layout) -> int:
+        """Positions that are computed for a set of prompts, but for padding of rows."""
+        return P + sum(layout.lengths)
+
+    def _parts(self, P: int, layout: Layout) -> Iterator[tuple[slice, Layout]]:
+        """Parts of a list that fit into a pass."""
+        return layout.parts(TOKENS_PER_PASS - P)  # several sets are here only if all fits
 
     def _encode(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:
         """(G, P, W) and (G, T, W) -> (G, C, D) in float32."""
@@ -116,12 +137,21 @@ class TextTower(nn.Module):
             x = x + self._attend(block, block.ln_1(x), P, rows.count, bias)
             if block is self.blocks[-1]:
                 x = x.index_select(1, rows.ends)  # (G, C, W)
-            x = _add_mlp(x, block.ln_2(x), block.mlp, *biases)
-        return (self.ln_final(x).to(self.dtype) @ self.text_projection).float()
+            x = add_mlp(x, block, biases)
+        return self._project(x)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """What is read (..., W) -> features (..., D) in float32."""
+        x = self.ln_final(x).to(self.dtype)
+        if isinstance(self.text_projection, nn.Linear):
+            x = self.text_projection(x)
+        elif self.text_projection is not None:
+            x = x @ self.text_projection
+        return x.float()
 
     @torch.no_grad()
     def encode_tokens(self, tokens: list[list[int]], chunk: int = 512) -> Tensor:
-        """Encode ready prompts, for example hard ones: lists of token ids, end token last.
+        """Encode ready prompts, for example hard ones: lists of token ids, the end token last.
 
         Args:
             tokens: N prompts, each from start to end token, at most `context_length` ids.
@@ -137,8 +167,8 @@ class TextTower(nn.Module):
             shared = _common_start(part)
             layout = Layout.of([len(ids) - shared for ids in part])
             packed = [token for ids in part for token in ids[shared:]]
-            prefix = self.token_embedding(torch.tensor(part[0][:shared], device=device))
-            suffix = self.token_embedding(torch.tensor(packed, device=device))
+            ids = torch.tensor([*part[0][:shared], *packed], device=device)
+            prefix, suffix = self.token_embedding(ids).split([shared, len(packed)])
             features.append(self(prefix.float(), suffix.float(), layout))
         return torch.cat(features)
 
@@ -147,9 +177,8 @@ class TextTower(nn.Module):
         found = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias)
         found = found.unflatten(-1, (3 * self.heads, -1))  # (G, R * L, 3 heads, W / heads)
         q, k, v = found.chunk(3, dim=2) if R == 1 else self._in_rows(found, P, R)
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (G * R, heads, L or keys, W / heads)
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[..., : k.shape[2]])
-        return block.attn.out_proj(seen.transpose(1, 2).reshape(h.shape))
+        keys = k.shape[1]
+        return attended(block, q, k, v, bias[..., :keys]).reshape(h.shape)
 
     def _in_rows(self, found: Tensor, P: int, R: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (G * R, L, heads, W / heads) of each row; keys and values, the start's first.
@@ -162,25 +191,71 @@ class TextTower(nn.Module):
         k, v = torch.cat([start, kv], dim=2).flatten(0, 1).chunk(2, dim=2)  # (G * R, P + L, ..)
         return q.flatten(0, 1), k, v
 
-    def _mlp_biases(self) -> list[tuple[Tensor, Tensor]]:
+    def _mlp_biases(self) -> list[tuple[Tensor, Tensor] | None]:
         """Both biases of the MLP of each block, times `SLOPE`: one kernel for all of them."""
+        if not self.quick:
+            return [None] * len(self.blocks)
         mlps = [block.mlp for block in self.blocks]
         found = torch._foreach_mul([m.bias for mlp in mlps for m in (mlp.c_fc, mlp.c_proj)], SLOPE)
         return list(zip(found[::2], found[1::2], strict=True))
 
 
-def _add_mlp(x: Tensor, h: Tensor, mlp: Any, wide: Tensor, narrow: Tensor) -> Tensor:
-    """x + mlp(h), both (..., W), with the MLP's biases times `SLOPE`.
+def attended(block: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """What a block adds to its input before its MLP: (B, queries, W).
+
+    Args:
+        block: its attention may normalise queries and keys, scale heads, and normalise after it.
+        q, k, v: (B, queries or keys, heads, W / heads).
+        bias: added to attention, see `Rows`; None where all keys are seen.
+    """
+    attn = block.attn
+    q, k = _through(q, attn, "ln_q"), _through(k, attn, "ln_k")
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (B, heads, queries or keys, W / heads)
+    seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    if getattr(attn, "head_scale", None) is not None:
+        seen = seen * attn.head_scale
+    seen = _through(seen.transpose(1, 2).flatten(2), attn, "ln_inner").to(v.dtype)
+    # scales may be in float32 where matrices are not
+    return _through(attn.out_proj(seen), block, "ln_attn", "ls_1").to(v.dtype)
+
+
+def _through(x: Tensor, holder: Any, *names: str) -> Tensor:
+    """`x` through the modules of these names that there are."""
+    for name in names:
+        module = getattr(holder, name, None)
+        x = x if module is None else module(x)
+    return x
+
+
+def _is_quick(block: Any) -> bool:
+    """Whether a block's MLP is Linear - QuickGELU - Linear and nothing else."""
+    kinds = [type(m).__name__ for m in block.mlp if not isinstance(m, nn.Identity)]
+    return kinds[1:2] == ["QuickGELU"] and len(kinds) == 3
+
+
+def add_mlp(x: Tensor, block: Any, biases: tuple[Tensor, Tensor] | None) -> Tensor:
+    """x + mlp(ln_2(x)), both (..., W); `biases` are the MLP's, times `SLOPE`, if it is quick.
 
     QuickGELU(z) = z * sigmoid(SLOPE * z) = SiLU(SLOPE * z) / SLOPE, which is one kernel where the
     matrix product before and the sum after it do the scaling.
     """
+    h, mlp = block.ln_2(x), block.mlp
+    if biases is None:
+        return x + _through(mlp(h), block, "ls_2").to(x.dtype)
+    wide, narrow = biases
     z = torch.addmm(wide, h.flatten(0, -2), mlp.c_fc.weight.T, alpha=SLOPE)  # (N, 4W)
-    out = F.linear(F.silu(z), mlp.c_proj.weight, narrow)  # (N, W)
-    return torch.add(x, out.view_as(x), alpha=1 / SLOPE)
+    out = F.linear(F.silu(z), mlp.c_proj.weight, narrow).view_as(x)  # (N, W)
+    if _has(block, "ls_2"):
+        return x + block.ls_2(out / SLOPE).to(x.dtype)
+    return torch.add(x, out, alpha=1 / SLOPE)
+
+
+def _has(block: Any, name: str) -> bool:
+    """Whether a block has a module of this name that does anything."""
+    return not isinstance(getattr(block, name, nn.Identity()), nn.Identity)
 
 
 def _common_start(tokens: list[list[int]]) -> int:
     """How many leading ids all prompts share; at least one id of each prompt is left over."""
     alike = takewhile(lambda column: len(set(column)) == 1, zip(*tokens, strict=False))
-    return min(max(len(list(alike)), 1), min(map(len, tokens)) - 1)
+    return min(len(list(alike)), min(map(len, tokens)) - 1)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import dassl.data
 from dassl.utils import read_image
-from trainers.backbones.weights import weights_digest
+from trainers.backbones.families import family_of, weights_digest
 from trainers.features.cache import FeatureCache
 from trainers.features.files import list_digest
 
@@ -41,6 +41,7 @@ def tower_key(trainer: Any) -> dict[str, Any]:
         "device": device,
         "torch": torch.__version__,
         "code": _code_digest(),
+        **family_of(model.BACKBONE.NAME).versions(model.BACKBONE.NAME),
     }
 
 

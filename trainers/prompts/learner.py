@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from trainers.backbones.packing import Layout
 from trainers.backbones.text_tower import TextTower
-from trainers.backbones.tokens import check_fits, encode, end_token, plain_name, start_token
+from trainers.backbones.tokens import check_fits, plain_name
 from trainers.errors import MethodError
 
 POSITIONS = ("end", "middle", "front")
@@ -16,8 +16,9 @@ class PromptLearner(nn.Module):
     """Learned context for C classes (CoOp, Zhou et al. 2022; layout as in the CoOp codebase).
 
     A prompt is `[start] context name . [end]` ("end"), `[start] context/2 name context/2 . [end]`
-    ("middle") or `[start] name context . [end]` ("front"). Tokens that all classes share at the
-    start are kept apart, so that the text tower computes them once.
+    ("middle") or `[start] name context . [end]` ("front"); a tokenizer may have no start token, or
+    drop the point. Tokens that all classes share at the start are kept apart, so that the text
+    tower computes them once.
 
     Attributes:
         ctx: (M, W) generic, or (C, M, W) class-specific context, float32, learned.
@@ -57,6 +58,13 @@ class PromptLearner(nn.Module):
                 f'CLASS_TOKEN_POSITION is "{position}", expected one of: {", ".join(POSITIONS)}'
             )
         ctx, fixed = _start_context(tower, n_ctx, words, right_align)  # (M, W)
+        room = tower.context_length - len(tower.tokenizer.start) - len(tower.tokenizer.end)
+        if len(ctx) > room:
+            raise MethodError(
+                f"the context has {len(ctx)} tokens, but prompts of this backbone have room for "
+                f"{room} beside start and end token, which the class name needs as well: "
+                "set a smaller N_CTX"
+            )
         assert position == "end" or not fixed, "tokens before the name need it at the end"
         self.n_ctx = ctx.shape[0]
         empty = n_ctx - len(words.split()) if right_align or not words else 0
@@ -74,18 +82,23 @@ class PromptLearner(nn.Module):
         self, tower: TextTower, names: list[str], position: str, before: list[int]
     ) -> None:
         """Token vectors that stay fixed, and which of them stands where (buffers, not saved)."""
-        tails = [[*before, *encode(f"{name}."), end_token()] for name in names]  # name . [end]
+        start, end, half = tower.tokenizer.start, tower.tokenizer.end, self.n_ctx // 2
+        inside = {"end": self.n_ctx, "middle": half, "front": 0}[position] > 0
+
+        def encode(text: str) -> list[int]:
+            return tower.tokenizer.encode(text, inside)
+
+        tails = [[*before, *encode(f"{name}."), *end] for name in names]  # name . [end]
         for name, tail in zip(names, tails, strict=True):
-            check_fits(1 + self.n_ctx + len(tail), name, tower.context_length)
+            check_fits(len(start) + self.n_ctx + len(tail), name, tower.context_length)
         # rows of `assemble`'s table: the tails of all classes, then the context
         first, rows = sum(map(len, tails)), iter(range(sum(map(len, tails))))
-        half = self.n_ctx // 2
         prompts = []
         for c, (name, tail) in enumerate(zip(names, tails, strict=True)):
             own = [next(rows) for _ in tail]
             offset = c * self.n_ctx if self.ctx.dim() == 3 else 0
             context = [first + offset + i for i in range(self.n_ctx)]
-            n = min(len(encode(name)), len(tail) - 1)
+            n = min(len(encode(name)), len(tail) - len(end))
             order = {
                 "end": context + own,
                 "middle": context[:half] + own[:n] + context[half:] + own[n:],
@@ -95,11 +108,12 @@ class PromptLearner(nn.Module):
         self.layout = Layout.of([len(order) for order in prompts])
         index = [row for order in prompts for row in order]  # T rows
         device = tower.token_embedding.weight.device
-        ids = torch.tensor([start_token(), *(i for tail in tails for i in tail)], device=device)
+        ids = torch.tensor([*start, *(i for tail in tails for i in tail)], device=device)
         with torch.no_grad():
             fixed = tower.token_embedding(ids).float()
-        self.register_buffer("start", fixed[:1], persistent=False)  # (1, W)
-        self.register_buffer("tails", fixed[1:], persistent=False)  # (tokens of all tails, W)
+        # of start tokens: (1, W), or as many as the tokenizer has
+        self.register_buffer("start", fixed[: len(start)], persistent=False)
+        self.register_buffer("tails", fixed[len(start) :], persistent=False)  # (all tails, W)
         self.register_buffer("index", torch.tensor(index), persistent=False)  # (T,)
 
     def forward(self) -> tuple[Tensor, Tensor, Layout]:
@@ -137,7 +151,7 @@ def _start_context(
         if n_ctx < 1:
             raise MethodError(f"N_CTX is {n_ctx}, expected at least 1 context token")
         return torch.empty(n_ctx, tower.width).normal_(std=0.02), []
-    ids = encode(words)
+    ids = tower.tokenizer.encode(words)
     count = len(words.split()) if right_align else len(ids)
     with torch.no_grad():
         table = tower.token_embedding.weight

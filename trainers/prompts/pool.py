@@ -10,13 +10,13 @@ found before CLIP is loaded.
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 from trainers.backbones.paths import REPOSITORY
-from trainers.backbones.tokens import EXAMPLE
+from trainers.backbones.tokens import CLIP, EXAMPLE, fill
 from trainers.errors import MethodError
 from trainers.prompts.yaml_nodes import Node, did_you_mean, read_yaml
 from trainers.yaml_files import shown
@@ -28,16 +28,19 @@ _ALIASES = {"dtd": "describabletextures"}  # the only dataset whose config has a
 _SECTION_KEYS = ("words", "include", "templates", "rules")
 _FILE_KEYS = ("description", *_SECTION_KEYS, "default", "datasets")
 _FIELD = re.compile(r"\{([^{}]*)\}")
+_NAME = "qzq"  # stands for a class, where prompts are compared
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
-def load_pool(name: str, dataset: str) -> list[str]:
+def load_pool(name: str, dataset: str, clean: Callable[[str], str] = CLIP.clean) -> list[str]:
     """Templates of a pool for one dataset: H strings, each with exactly one `{}`.
 
     Args:
         name: a name under configs/pools (with or without .yaml), or a path to a YAML file
             (relative to the working folder, then to the repository root).
         dataset: registry name (`OxfordPets`) or config name (`oxford_pets`).
+        clean: a prompt as the tokenizer of the model reads it; OpenAI's drops case and repeated
+            blanks. Templates that are the same there are the same teacher, and refused.
 
     The order is fixed: included pools, `templates`, `rules`; first of the common part, then of
     the dataset's section. Within a rule the last word changes fastest. `{class}` is returned as
@@ -45,8 +48,7 @@ def load_pool(name: str, dataset: str) -> list[str]:
     """
     first: dict[str, _Entry] = {}
     for entry in _entries(find_pool(name), dataset, ()):
-        # CLIP's tokenizer drops case and repeated blanks: such twins are the same teacher.
-        twin = first.setdefault(" ".join(entry.text.lower().split()), entry)
+        twin = first.setdefault(clean(fill(entry.text, _NAME)), entry)
         if twin is not entry:
             raise MethodError(
                 f"{entry.where}: duplicate template {entry.text!r}, "

@@ -25,6 +25,7 @@ AVAI_CHOICES = [
     "gaussian_blur",
 ]
 INTERPOLATIONS = ["bilinear", "bicubic", "nearest"]
+RESIZES = ["shortest", "squash"]  # of test images
 
 
 def interpolations() -> list[str]:

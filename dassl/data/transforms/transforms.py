@@ -236,6 +236,9 @@ def _train_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
 def _test_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
     """Return the test steps with the line to print for each."""
     size, mode = cfg.INPUT.SIZE, INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
+    if cfg.INPUT.get("RESIZE") == "squash":
+        squash: Step = (T.Resize(size, interpolation=mode), f"resize to {size[0]}x{size[1]}")
+        return [squash, *_tensor_steps(cfg, choices, is_train=False)]
     steps: list[Step] = [
         (T.Resize(max(size), interpolation=mode), f"resize the smaller edge to {max(size)}"),
         (T.CenterCrop(size), f"{size[0]}x{size[1]} center crop"),

@@ -20,6 +20,13 @@ def main(words: Sequence[str]) -> None:
     print(f"process {os.getpid()}", flush=True)
     if tag == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif tag == "dies_before_its_child":  # as a loader's does, which outlives it for a moment
+        if not os.fork():
+            time.sleep(60)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif tag == "leaves_a_thread_that_is_waited_for":
+        threading.Thread(target=time.sleep, args=(600,)).start()
     elif tag == "fails":
         sys.exit(1)
     elif tag == "leaves_a_thread":
@@ -30,7 +37,8 @@ def main(words: Sequence[str]) -> None:
             file.write(f"{os.environ['CUDA_VISIBLE_DEVICES']}\n")
         while len(seen.read_text().split()) < (2 if {"--seed=1", "--seed=2"} & {*words} else 4):
             time.sleep(0.05)
-        sys.exit("error: no luck")
+        print("error: no luck", flush=True)
+        sys.exit(1)
     elif tag == "is_interrupted":
         folder = Path(os.environ["ODD_JOBS"])
         try:
@@ -39,6 +47,8 @@ def main(words: Sequence[str]) -> None:
         except KeyboardInterrupt:
             (folder / "ended").touch()
             raise
-    elif tag == "hangs":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    elif tag in ("sleeps", "hangs"):
+        if tag == "hangs":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        Path(os.environ["ODD_JOBS"], "begun").touch()
         time.sleep(600)

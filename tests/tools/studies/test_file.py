@@ -167,7 +167,8 @@ def test_settings_seeds_and_shots_are_read_by_the_table_of_settings(read):
         'opts: unknown key "OUTPUT"',
         "opts: MODEL.BACKBONE.NAME is 16, expected a path or name (default: not given); put it in "
         "quotes",
-        "opts: INPUT.SIZE is (32,), expected a list of 2 whole numbers from 1 such as (224, 224)",
+        "opts: INPUT.SIZE is (32,), expected a list of 2 whole numbers from 1 or auto such as "
+        "(224, 224)",
         "opts: TEST.SPLIT has no value, expected one of: val, test (default: test); without the "
         "key its default is taken",
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
 import signal
@@ -14,7 +16,7 @@ import torch
 from runs.claims import FAILED, take
 from tests.runs.hearts import stop_heart
 from tools.studies import processes, runner
-from tools.studies.processes import places
+from tools.studies.processes import Seat, places
 from tools.studies.runner import Rules, Runner, run
 from tools.studies.state import claim_path, log_folder, log_path, state
 
@@ -86,51 +88,91 @@ def test_an_interrupt_ends_all_jobs_first(read, tmp_path, monkeypatch, capsys, n
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def outcomes(read, capsys, tags: list[str], rules: Rules = Rules()) -> dict[str, list[str]]:  # noqa: B008
-    """What a runner says of jobs that `odd_jobs` does, one after another."""
-    methods = {"CoOp": {"variants": [{"tag": tag, "opts": {}} for tag in tags]}}
-    study = read(protocols="fewshot", shots=1, datasets="shapes", seeds=1, methods=methods)
-    Runner(study, [None], rules).run()
-    said: dict[str, list[str]] = {}
-    for line in capsys.readouterr().out.splitlines()[1:]:
-        name, _, outcome = line.partition(", shots 1, seed 1: ")
-        said.setdefault(name.rpartition("embedded-")[2], []).append(outcome.rpartition(" (")[0])
-    return said
-
-
-def test_a_worker_does_job_after_job_and_one_that_cannot_go_on_is_replaced(
-    read, monkeypatch, capsys
-):
+@pytest.fixture
+def outcomes(read, monkeypatch, tmp_path, capsys):
+    """All that a runner says of jobs that `odd_jobs` does, one after another, by their tags."""
     monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
-    tags = ["a", "b", "dies", "c", "d", "fails", "e", "leaves_a_thread", "f", "g"]
-    said = outcomes(read, capsys, tags)
-    # nothing is there that says it is done, but a process that ended well is no failure to it
-    assert said["dies"] == ["killed by signal 9", "FAILED, error: killed by signal 9, 2 times"]
+    monkeypatch.setenv("ODD_JOBS", str(tmp_path))
+
+    def run(*tags: str, **options) -> dict[str, list[str]]:
+        methods = {"CoOp": {"variants": [{"tag": tag, "opts": {}} for tag in tags]}}
+        study = read(protocols="fewshot", shots=1, datasets="shapes", seeds=1, methods=methods)
+        Runner(study, [None], Rules(**options)).run()
+        said: dict[str, list[str]] = {}
+        for line in capsys.readouterr().out.splitlines()[1:]:
+            name, _, outcome = line.partition(", shots 1, seed 1: ")
+            outcome = outcome.removesuffix(", is tried again").rpartition(" (")[0]
+            said.setdefault(name.rpartition("embedded-")[2], []).append(outcome)
+        return said
+
+    return run
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """A job takes no time until it says that it has begun, and a second at each look then."""
+    looks = itertools.count()
+
+    def seconds(seat: Seat) -> float:
+        return next(looks) if (tmp_path / "begun").exists() else 0.0
+
+    monkeypatch.setattr(Seat, "seconds", property(seconds))
+
+
+KILLED = ["killed by signal 9", "FAILED, error: killed by signal 9, 2 times"]
+
+
+def process_of(said: list[str]) -> str:
+    """The process that says so; nothing is there that tells that its job is done."""
+    return said[-1].rpartition("process ")[2]
+
+
+def test_a_worker_does_job_after_job_and_one_that_cannot_go_on_is_replaced(outcomes):
+    said = outcomes("a", "b", "dies", "c", "d", "fails", "e", "leaves_a_thread", "f", "g")
+    assert said["dies"] == KILLED  # the second time is at the end
     told = "this job left threads (mine): the next one gets a new process"
     assert said["leaves_a_thread"][0].endswith(told)
-    first, second, third, fourth = (
-        {said[tag][0] for tag in group}
-        for group in (["a", "b"], ["c", "d", "fails"], ["e"], ["f", "g"])
-    )
-    assert len(first | second | third | fourth) == 4
-    assert all(one.startswith("FAILED, process ") for one in first | second | third | fourth)
+    groups = ["a", "b"], ["c", "d", "fails"], ["e"], ["f", "g"]
+    found = [{process_of(said[tag]) for tag in group} for group in groups]
+    assert [len(processes) for processes in found] == [1] * 4 and len(set.union(*found)) == 4
 
 
-def test_a_job_that_fails_is_tried_again_as_often_as_asked(read, monkeypatch, capsys):
-    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
-    said = outcomes(read, capsys, ["fails", "a"], Rules(retries=2))
-    assert len(said["fails"]) == 3 and len(set(said["fails"])) == 3  # a new process each time
-    assert [one.startswith("FAILED") for one in said["fails"]] == [False, False, True]
+def test_a_job_that_fails_is_tried_again_as_often_as_asked(outcomes):
+    said = outcomes("fails", "a", retries=2)["fails"]
+    assert len(said) == 3 and len(set(said)) == 3  # a new process each time
+    assert [one.startswith("FAILED") for one in said] == [False, False, True]
 
 
+def test_a_worker_that_dies_before_its_children_takes_only_its_job_along(outcomes):
+    found = outcomes("dies_before_its_child", "a", "b")
+    assert found["dies_before_its_child"] == KILLED
+    assert process_of(found["a"]) == process_of(found["b"])
+
+
+@pytest.mark.parametrize("tag", ["sleeps", "hangs", "leaves_a_thread_that_is_waited_for"])
 def test_a_job_beyond_the_limit_has_failed_even_if_it_does_not_end_when_asked(
-    read, monkeypatch, capsys
+    outcomes, clock, monkeypatch, tmp_path, tag
 ):
-    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
-    monkeypatch.setattr(runner, "GRACE_SECONDS", 0.0)
-    said = outcomes(read, capsys, ["hangs"], Rules(minutes=1e-9))
-    limit = "it took longer than 1e-09 minutes (--limit), and goes on if run again"
-    assert said["hangs"] == [f"FAILED, error: {limit}"]
+    monkeypatch.setattr(runner, "GRACE_SECONDS", math.inf if tag == "sleeps" else 3)
+    if tag == "leaves_a_thread_that_is_waited_for":
+        (tmp_path / "begun").touch()
+    found = outcomes(tag, "a", minutes=0.1)
+    said = "FAILED, error: it took longer than 0.1 minutes (--limit), and goes on if run again"
+    assert found[tag] == [said]
+    assert process_of(found["a"]).isdecimal() or found["a"] == [said]
+
+
+def test_a_worker_that_ended_since_its_last_job_takes_none_along(outcomes, monkeypatch):
+    start = Seat.start
+
+    def kill_first(seat, job, task):
+        if seat._process is not None:
+            seat._process.send_signal(signal.SIGINT)  # it may end now, or while the job is sent
+        start(seat, job, task)
+
+    monkeypatch.setattr(Seat, "start", kill_first)
+    found = outcomes("a", "b", "c")
+    assert len({process_of(said) for said in found.values()}) == 3
 
 
 def test_a_machine_on_which_all_fails_leaves_the_rest_to_others(read, monkeypatch, capsys):
