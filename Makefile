@@ -1,5 +1,6 @@
 # make demo    the main job: zero-shot CLIP, CoOp and MoPD on the embedded world; a table, a sentence and a picture
-# make test    all tests; make test-versions, with other versions of torch, too (tests/versions.sh)
+# make test    all tests, on the CPU; make test-gpu, what only a GPU can show
+# make test-versions    all tests, with other versions of torch, too (tests/versions.sh)
 # make lint    ruff and mypy
 # Each creates .venv (or .venvs) and installs what it needs; nothing outside this folder is touched but pip's cache.
 
@@ -16,7 +17,7 @@ VENV := .venv/bin/python
 # waiting threads that spin make a busy machine many times slower
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-versions lint
+.PHONY: demo test test-gpu test-versions lint
 
 demo: .venv/installed
 	@for method in $(METHODS); do \
@@ -30,6 +31,9 @@ demo: .venv/installed
 # two tests at a time, with one thread each
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2
+
+test-gpu: .venv/installed-dev
+	MOPD_TEST_GPU=1 $(VENV) -m pytest tests/gpu
 
 test-versions:
 	@PYTHON=$(PYTHON) bash tests/versions.sh

@@ -67,21 +67,25 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
+    over = False
+
     def stop(number: int, frame: Any) -> None:
-        raise OutOfTime
+        if not over:
+            raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
+        over = True  # an alarm that comes before the timer is off ends nothing
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
 def work_off(part: Part, seconds: float) -> Outcome:
     """Make the rows of a part, as many as there is time for."""
-    outcome, finished = Outcome(), 0
+    outcome, finished, gradients = Outcome(), 0, torch.is_grad_enabled()
     try:
         with time_limit(seconds):
             for name, make in part.rows:
@@ -95,6 +99,7 @@ def work_off(part: Part, seconds: float) -> Outcome:
                 give_back_memory()
     except OutOfTime:
         outcome.late = [name for name, _ in part.rows[finished:]]
+        torch.set_grad_enabled(gradients)  # an interrupted `no_grad` may not have ended
     return outcome
 
 

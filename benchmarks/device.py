@@ -6,9 +6,9 @@
 
 ViT-B/16 has random weights (speed does not depend on them) and JPEG files of 500x375 pixels are
 written to a folder that is deleted afterwards: nothing is downloaded, and your cache is not used.
-Parts: steps of every method for class lists of the paper, and the time of its whole table;
-kernels of these steps; text side, steps and image tower beside the plain way or the arithmetic;
-the input of an evaluation; a training in every precision; a whole base2new job of two methods.
+Parts: steps of every method for class lists of the paper, and the time of its whole table; text
+side, steps and image tower beside the plain way or the arithmetic; the input of an evaluation; a
+training in every precision; a whole base2new job of two methods; kernels of the steps.
 
 Each part is printed when it is done. Each has a share of --minutes, and what one does not need the
 next ones may use. One that runs out of time is interrupted: it shows what it has, and names the
@@ -37,13 +37,13 @@ def steps_part(args: argparse.Namespace, seconds: float) -> Part:
 # what makes each part, and its share of the time
 PARTS: dict[str, tuple[Callable[[argparse.Namespace, float], Part], float]] = {
     "steps": (steps_part, 0.16),
-    "kernels": (device_steps.kernel_part, 0.08),
     "text_side": (device_parts.text_part, 0.12),
     "training_steps": (device_parts.method_part, 0.10),
     "precisions": (device_parts.precision_part, 0.12),
     "input": (device_parts.input_part, 0.10),
     "image_tower": (device_parts.tower_part, 0.14),
     "base2new": (device_parts.job_part, 0.18),
+    "kernels": (device_steps.kernel_part, 0.08),
 }
 SPARE = 0.04  # of the time, for what comes before the first part and between them
 

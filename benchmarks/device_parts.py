@@ -89,7 +89,7 @@ def tower_part(args: argparse.Namespace, seconds: float) -> Part:
 def input_part(args: argparse.Namespace, seconds: float) -> Part:
     """An evaluation beside decoding alone and the tower alone."""
     counts = sorted({0, 2} if args.device == "cpu" else {0, 8, os.cpu_count() or 8})
-    sizes: dict[str, Any] = {"files": 2000} if args.device == "cuda" else {"files": 20, "batch": 5}
+    sizes: dict[str, Any] = {"files": 600} if args.device == "cuda" else {"files": 20, "batch": 5}
     sizes = image_input.SMALL if args.small else sizes
     place = args.place / "input"
     place.mkdir()

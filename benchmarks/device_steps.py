@@ -24,7 +24,7 @@ from benchmarks.reference import SIZES, plain_clip
 from benchmarks.training_step import bare_trainer
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
-from trainers.graphs import has_graphs
+from trainers.graphs import CHECKS, has_graphs
 
 STYLE = "github"  # tables in markdown
 # base lists, from the smallest to the largest
@@ -122,8 +122,8 @@ class Steps:
         """Of one step."""
         on_gpu = self.args.device == "cuda"
         together = TOGETHER if on_gpu else 1
-        for _ in range(3 if on_gpu else 1):
-            step()  # kernels are loaded, the optimiser's memory is there
+        for _ in range(CHECKS if on_gpu else 1):
+            step()  # kernels are loaded, the optimiser's memory is there, a graph is compared
         some = [lambda: [step() for _ in range(together)]]
         timed = measure.in_turn(some, self.args.runs, self.seconds / 2, self.args.device)
         return timed.seconds(0) / together

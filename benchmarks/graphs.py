@@ -21,6 +21,7 @@ from tabulate import tabulate
 from benchmarks import measure
 from benchmarks.training_step import BATCH, Step, learning_methods
 from runs import command
+from trainers.graphs import CHECKS
 
 MODES = ("off", "on")
 HEADERS = ["method", "classes", "images", "one by one (ms)", "graph (ms)", "faster"]
@@ -60,7 +61,7 @@ def step_seconds(
         # no end of an epoch, where rates change, and no step that looks at the gradient scaler
         trainer.num_batches, trainer.batch_idx = steps + 1, 1
         with redirect_stdout(shown):
-            for _ in range(3):  # the first one is captured
+            for _ in range(CHECKS):  # the first one is captured
                 trainer.forward_backward(step.batch)
         row["note"] = shown.getvalue().strip()
         taken = _seconds(trainer, step.batch, steps)

@@ -66,7 +66,9 @@ def profile(words: Sequence[str], plain: bool = False) -> dict[str, Any]:
     words = list(words)
     at = words.index("--") if "--" in words else len(words)
     with tempfile.TemporaryDirectory() as output:
-        words = [*words[:at], "--output", output, "--", *words[at + 1 :]]
+        # a captured step has no stages
+        pairs = ["TRAIN.CUDA_GRAPH", "off", *words[at + 1 :]]
+        words = [*words[:at], "--output", output, "--", *pairs]
         return job.run("protocol", words, plain)[1]
 
 

@@ -56,10 +56,14 @@ class Stages:
             self.own[self._stack[-1]] += now - self._since
         self._since = now
 
+    def _wait(self) -> None:
+        if self.device == "cpu" or not torch.cuda.is_current_stream_capturing():
+            synchronize(self.device)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count what runs inside as `name`."""
-        synchronize(self.device)
+        self._wait()
         self._count()
         outermost = name not in self._stack
         started = self._since
@@ -67,7 +71,7 @@ class Stages:
         try:
             yield
         finally:
-            synchronize(self.device)
+            self._wait()
             self._count()
             self._stack.pop()
             if outermost:

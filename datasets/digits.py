@@ -1,5 +1,6 @@
 """`digits`: real handwritten digits (scikit-learn), a domain shift for the embedded CLIP."""
 
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,9 +25,11 @@ class Digits(EmbeddedDataset):
     @staticmethod
     def drawings() -> Iterator[Drawing]:
         """All images: of each class the first 60 train, 10 val, the others test."""
+        state = random.getstate()
         from sklearn.datasets import load_digits  # slow to import, needed once
 
         digits = load_digits()
+        random.setstate(state)  # what it imports may draw a number; a run that makes data may not
         for label in range(10):
             images = digits.images[digits.target == label]  # (n, 8, 8), 0..16
             for i, image in enumerate(images):

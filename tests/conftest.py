@@ -21,6 +21,9 @@ from trainers.backbones.clip_model import FrozenCLIP
 from trainers.backbones.precision import resolve_precision
 from trainers.features.cache import VARIABLE
 
+# tests have the figures and messages of a CPU, where there is a GPU as well: see tests/gpu
+if not os.environ.get("MOPD_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # torch's own choice would be all cores, for each of the tests that run side by side
 torch.set_num_threads(int((os.environ.get("OMP_NUM_THREADS") or "1").split(",")[0]))
 # shared by all tests, subprocesses included, and gone after them

@@ -269,7 +269,8 @@ class PromptTrainer(TrainerX):
 
         Raises:
             FloatingPointError: a number of a loss is not finite; the message gives all terms, and
-                nothing was updated.
+                nothing was updated. Of scalar tensors the engine raises it once it reads them, some
+                updates later.
         """
         images, label = self.parse_batch_train(batch)
         terms = self.step_graph(self.image_features(images), label)

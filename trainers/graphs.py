@@ -1,15 +1,18 @@
 """Training steps as CUDA graphs (`TRAIN.CUDA_GRAPH`): launched once, replayed with other numbers.
 
 What comes after the image tower and before the optimiser, `steps.compute`, has the same shapes in
-every step: its kernels are captured and replayed as one launch. The first step is computed as
-always; then it is captured and replayed with the same numbers, and must give the same bits.
+every step: its kernels are captured and replayed as one launch. The first steps are computed as
+always, and replayed with the same numbers: they must give the same bits.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +26,7 @@ from trainers.steps import Terms, compute
 
 MODES = ("auto", "on", "off")
 WARM_UP = 3  # steps before a capture: libraries reserve memory and choose kernels
+CHECKS = 3  # steps that are compared: a Python number that changes between them shows
 Outputs = list[Tensor | None]
 
 
@@ -62,19 +66,56 @@ def mode_of(cfg: CfgNode, device: torch.device) -> str:
     return mode if has_graphs(device) else "off"
 
 
+@cache
+def side_stream(device: int) -> torch.cuda.Stream:
+    """Where steps are captured: one, as cuBLAS keeps memory for each stream that it has seen."""
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Let what the host would have to wait for raise RuntimeError: a captured stream cannot stop.
+
+    Within a capture it would raise as well, but leave an invalid one behind.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode does not see all
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
+def kept_generator(device: int) -> Iterator[None]:
+    """Give random numbers back to the device where a capture fails: torch keeps them for it."""
+    generator = torch.cuda.default_generators[device]
+    before = generator.clone_state()
+    try:
+        yield
+    except BaseException:
+        generator.graphsafe_set_state(before)
+        raise
+
+
 def capture(step: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
     """What `step` returns, as tensors that stay where they are, and what computes them anew.
 
     Raises:
         RuntimeError: something in the step cannot be captured.
     """
-    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    device = torch.cuda.current_device()
+    side, graph = side_stream(device), torch.cuda.CUDAGraph()
     side.wait_stream(torch.cuda.current_stream())
     gc.collect()  # nothing that is dead may be freed in the midst of it
     try:
         # left again even where the end of a capture fails
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
+        with torch.cuda.stream(side), kept_generator(device):
+            for _ in range(WARM_UP - 1):
+                step()
+            with no_waiting():
                 step()
             # threads of loaders may go on
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
@@ -130,30 +171,39 @@ class StepGraph:
         self.trainer = trainer
         self.mode = mode_of(trainer.cfg, trainer.device)
         self._captured: Captured | None = None
+        self._checks = 0  # steps of the captured one that were compared
+        self._differ = 0  # most results of one of them that had other bits
+        self._last: Hashable = None  # shapes of the step before
         self._told = False
 
     def __call__(self, features: Tensor, label: Tensor) -> Terms:
         """As `steps.compute`."""
-        captured = self._captured
-        if self.mode != "off" and captured and captured.key == self.trainer.static_step().key:
-            if captured.shapes == shapes_of(features, label):
-                return captured(features, label)
-        elif self.mode != "off":
-            self.release()
-            if obstacle := obstacle_of(self.trainer, len(label)):
-                self.give_up(obstacle)
-            else:
-                return self._first(features, label)
-        return compute(self.trainer, features, label)
+        if self.mode == "off" or not self._fits(features, label):
+            return compute(self.trainer, features, label)
+        if self._captured is None or self._checks < CHECKS:
+            return self._checked(features, label)
+        return self._captured(features, label)
+
+    def _fits(self, features: Tensor, label: Tensor) -> bool:
+        """Whether such a step is captured, or is to be: at once, or if other shapes come twice."""
+        captured, shapes = self._captured, shapes_of(features, label)
+        again, self._last = shapes == self._last, shapes
+        same_key = captured and captured.key == self.trainer.static_step().key
+        if captured and same_key and (captured.shapes == shapes or not again):
+            return captured.shapes == shapes
+        self.release()
+        if obstacle := obstacle_of(self.trainer, len(label)):
+            self.give_up(obstacle)
+        return not obstacle
 
     def release(self) -> None:
         """Give the memory of a captured step back."""
         if self._captured is not None:
             set_gradients(self._captured.learned, [None] * len(self._captured.learned))
-            self._captured = None
+        self._captured, self._checks, self._differ = None, 0, 0
 
-    def _first(self, features: Tensor, label: Tensor) -> Terms:
-        """A step as always, which is then captured and compared."""
+    def _checked(self, features: Tensor, label: Tensor) -> Terms:
+        """A step as always, which is then replayed, captured if it is not yet, and compared."""
         trainer = self.trainer
         tallies = trainer.static_step().tallies
         learned = list(trainer.prompt_learner.parameters())
@@ -162,27 +212,28 @@ class StepGraph:
         gradients = [copy_of(parameter.grad) for parameter in learned]
         after = [tally.clone() for tally in tallies]
         try:
-            captured = Captured(trainer, features, label)
+            self._captured = self._captured or Captured(trainer, features, label)
             restore(tallies, before)
-            replayed = captured(features, label)
+            replayed = self._captured(features, label)
         except RuntimeError as error:
             self.give_up(first_line(error))
         else:
             expected = [terms.values, *gradients, *after]
-            self._compare(captured, expected, [replayed.values, *captured.outputs[1:], *tallies])
+            self._compare(expected, [replayed.values, *self._captured.outputs[1:], *tallies])
         restore(tallies, after)
         set_gradients(learned, gradients)
         return terms
 
-    def _compare(self, captured: Captured, expected: Outputs, found: Outputs) -> None:
-        """Take the captured step if it gives the same bits, or if it is to be taken anyway."""
+    def _compare(self, expected: Outputs, found: Outputs) -> None:
+        """Keep the captured step if it gives the same bits, or if it is to be taken anyway."""
         differ = sum(not same_bits(*pair) for pair in zip(expected, found, strict=True))
+        self._checks, self._differ = self._checks + 1, max(self._differ, differ)
+        other_bits = f"{self._differ} of {len(found)} results have other bits"
         if differ and self.mode == "auto":
-            self.give_up(f"replayed, {differ} of {len(found)} results have other bits")
+            self.give_up(f"replayed, {other_bits}")
             return
-        self._captured = captured
-        if not self._told:
-            but = f", though {differ} of {len(found)} results have other bits" if differ else ""
+        if self._checks == CHECKS and (self._differ or not self._told):
+            but = f", though {other_bits}" if self._differ else ""
             print(f"Training steps are replayed as a CUDA graph{but}")
             self._told = True
 
@@ -191,6 +242,7 @@ class StepGraph:
         if self.mode != "off":
             print(f"Note: training steps are launched one by one, not as a CUDA graph: {why}")
         self.mode = "off"
+        self.release()
 
 
 def obstacle_of(trainer: Any, B: int) -> str:
@@ -201,6 +253,8 @@ def obstacle_of(trainer: Any, B: int) -> str:
         return f"the class {kind.__name__} does not say `static_step` (docs/own_method.md)"
     if unless := trainer.static_step().unless:
         return unless
+    if trainer.clip.compiled is not None:  # its own graphs free memory of cuBLAS that ours use
+        return "the image tower is compiled"
     if trainer.images_per_pass(B) < B:
         return f"a batch of {B} images is computed in parts, to save memory"
     tokens = 0

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-import time
+from typing import Any
 
 import pytest
+import torch
 
-from benchmarks.budget import LONGEST, OutOfTime, Part, time_limit, told, work_off
+from benchmarks.budget import AGAIN, LONGEST, OutOfTime, Part, time_limit, told, work_off
 
 
-def wait_for_ever() -> None:
-    while True:
-        try:
-            time.sleep(60)
-        except Exception:  # code that catches errors
-            continue
+@pytest.fixture(autouse=True)
+def timer(monkeypatch) -> list[tuple[Any, ...]]:
+    """What the timer was told; it sends no alarm by itself."""
+    found: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(signal, "setitimer", lambda *told: found.append(told))
+    return found
+
+
+def alarm() -> None:
+    signal.raise_signal(signal.SIGALRM)
+
+
+def takes_too_long() -> None:
+    try:
+        alarm()
+    except Exception:  # code that catches errors
+        pytest.fail("an alarm is caught as an error")
 
 
 def part(*rows) -> Part:
@@ -41,37 +54,55 @@ def test_a_row_that_fails_is_told_and_the_next_ones_go_on():
 
 
 def test_a_part_is_interrupted_and_names_what_it_lacks():
-    outcome = work_off(part(one, wait_for_ever, one), 0.2)
+    outcome = work_off(part(one, takes_too_long, one), 60)
     assert (outcome.done, outcome.failed) == ([1], [])
-    assert outcome.late == ["wait_for_ever", "one"]
+    assert outcome.late == ["takes_too_long", "one"]
+
+
+def test_an_interrupted_no_grad_ends_with_its_part():
+    def forever() -> None:
+        torch.set_grad_enabled(False)
+        alarm()
+
+    assert work_off(part(forever), 60).late == ["forever"]
+    assert torch.is_grad_enabled()
 
 
 def test_a_part_without_time_lacks_all_of_it():
     assert work_off(part(one, fails), -1.0).late == ["one", "fails"]
 
 
-def test_code_that_swallows_the_first_interruption_gets_another(monkeypatch):
-    monkeypatch.setattr("benchmarks.budget.AGAIN", 0.05)
-    seen = []
-
+def test_code_that_swallows_the_first_interruption_gets_another(timer):
     def swallow():
-        while True:
-            try:
-                time.sleep(60)
-            except BaseException:
-                seen.append(1)
-                if len(seen) == 3:
-                    raise
+        with pytest.raises(OutOfTime):
+            alarm()
+        alarm()
 
-    assert work_off(part(swallow), 0.05).late == ["swallow"] and len(seen) == 3
+    assert work_off(part(swallow), 60).late == ["swallow"]
+    assert timer[0] == (signal.ITIMER_REAL, 60, AGAIN) and AGAIN > 0
 
 
-def test_no_alarm_is_left_behind():
-    with time_limit(0.05):
+def test_no_alarm_is_left_behind(timer):
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(60):
         pass
-    time.sleep(0.1)
-    with pytest.raises(OutOfTime), time_limit(0.01):
-        wait_for_ever()
+    with pytest.raises(OutOfTime), time_limit(60):
+        alarm()
+    assert [seconds for _, seconds, *_ in timer] == [60, 0, 60, 0]
+    assert signal.getsignal(signal.SIGALRM) == before
+
+
+def test_an_alarm_at_the_very_end_ends_nothing(timer, monkeypatch):
+    def late(which: int, seconds: float, again: float = 0) -> None:
+        if seconds == 0:
+            alarm()
+        timer.append((which, seconds, again))
+
+    monkeypatch.setattr(signal, "setitimer", late)
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(60):
+        pass
+    assert timer[-1][1] == 0 and signal.getsignal(signal.SIGALRM) == before
 
 
 def test_ctrl_c_ends_the_report():

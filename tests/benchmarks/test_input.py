@@ -60,7 +60,6 @@ def test_the_command_prints_a_row_for_each_number_of_workers(capsys, stopped):
     assert re.findall(r"^(\d) .*(?:decode|tower) ", shown, flags=re.MULTILINE) == ["0", "1"]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused(stopped):
     message = stopped(image_input.main, "--device", "cuda")
     assert message == "--device cuda, but torch sees no CUDA device here: use --device cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,17 @@ def test_shapes_counts_per_class(root):
     ):
         counts = np.bincount([item.label for item in items])
         assert (counts == per_class).all() and len(counts) == len(CLASSES)
+
+
+def test_to_make_digits_draws_no_random_number_of_the_run(tmp_path, monkeypatch):
+    import sklearn.datasets
+
+    load = sklearn.datasets.load_digits
+    # as scikit-learn's first import does where the package rich is installed
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: (random.random(), load())[1])
+    state = random.getstate()
+    Digits(cfg(tmp_path))
+    assert random.getstate() == state
 
 
 def test_digits_are_scikit_learns_images(root):

@@ -69,20 +69,66 @@ def test_a_batch_of_another_size_runs_by_itself(method, frozen_clip, request, ca
     assert all(parameter.grad is None for parameter in learned)
 
 
+def test_a_shape_that_comes_twice_in_a_row_is_captured_anew(frozen_clip, request, capsys):
+    given = batches(3, 4, 3, 4, 4, 4, 4, 3, 4)
+    plain = trainer_of("MoPD", frozen_clip)
+    expected = steps_of(plain, given)
+    on_cpu = request.getfixturevalue("on_cpu")
+    trainer = trainer_of("MoPD", frozen_clip)
+    assert steps_of(trainer, given) == expected
+    assert same(state(trainer), state(plain))
+    assert torch.equal(trainer.gate_log.sums, plain.gate_log.sums)
+    # one by one: the first 4, the one before the second 4 in a row, the last 3
+    assert (on_cpu.captures, on_cpu.replays) == (2, len(given) - 3)
+    assert capsys.readouterr().out == f"{TAKEN}\n"
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_a_number_that_changes_from_step_to_step_is_found(mode, frozen_clip, on_cpu, capsys):
+    class Ramped(MoPD):
+        """Says that its step is static, which it is not."""
+
+        node = classmethod(lambda cls: "MOPD")
+        static_step = MoPD.static_step
+
+        def losses(self, features, label):
+            logits, terms = super().losses(features, label)
+            return logits, terms | {"loss": terms["loss"] * (1 + self.batch_idx)}
+
+    plain, trainer = (trainer_of("MoPD", frozen_clip, "TRAIN.CUDA_GRAPH", mode) for _ in range(2))
+    plain.__class__ = trainer.__class__ = Ramped
+    plain.step_graph.mode = "off"
+    given = batches(4, 4, 4, 4)
+    expected, found = steps_of(plain, given), steps_of(trainer, given)
+    assert found[:3] == expected[:3]
+    # the loss and the gradients of gate and context; the gate's log is right
+    said = "3 of 4 results have other bits"
+    if mode == "auto":
+        assert found == expected and same(state(trainer), state(plain))
+        assert torch.equal(trainer.gate_log.sums, plain.gate_log.sums)
+        assert (on_cpu.captures, on_cpu.replays) == (1, 2)
+        assert capsys.readouterr().out == f"{REFUSED}replayed, {said}\n"
+    else:
+        assert found[3]["loss"] == pytest.approx(expected[3]["loss"] / 4, rel=1e-5)
+        assert on_cpu.replays == 4
+        assert capsys.readouterr().out == f"{TAKEN}, though {said}\n"
+
+
 def test_figures_of_a_step_stay_when_the_next_one_is_made(frozen_clip, on_cpu):
     trainer = trainer_of("CoOp", frozen_clip)
-    first, second, third = (trainer.forward_backward(batch) for batch in batches(4, 4, 4))
+    first, second, third = [trainer.forward_backward(batch) for batch in batches(*[4] * 6)][3:]
+    assert on_cpu.replays == 6
     assert len({float(terms["loss"]) for terms in (first, second, third)}) == 3
 
 
 def test_gradients_that_someone_drops_come_back(frozen_clip, on_cpu):
     plain, trainer = (trainer_of("MoPD", frozen_clip) for _ in range(2))
     plain.step_graph.mode = "off"
-    for batch in batches(4, 4, 4):
+    for batch in batches(*[4] * 5):
         plain.forward_backward(batch)
         trainer.forward_backward(batch)
         trainer.model_zero_grad()
-    assert on_cpu.replays == 3 and same(state(trainer), state(plain))
+    assert on_cpu.replays == 5 and same(state(trainer), state(plain))
 
 
 def test_a_gradient_scaler_works_with_a_graph(frozen_clip, on_cpu):
@@ -114,6 +160,13 @@ def test_a_step_that_cannot_be_captured_is_told(
     monkeypatch.setattr(cocoop, "TOKENS_PER_PASS", 40)  # two images
     steps_of(trainer_of(name, frozen_clip, *pairs), batches(4, 4))
     assert capsys.readouterr().out == f"{REFUSED}{why}\n"
+    assert on_cpu.captures == 0
+
+
+def test_a_compiled_tower_has_graphs_of_its_own(frozen_clip, on_cpu, monkeypatch, capsys):
+    monkeypatch.setattr(frozen_clip, "compiled", frozen_clip.visual)
+    steps_of(trainer_of("CoOp", frozen_clip), batches(4, 4))
+    assert capsys.readouterr().out == f"{REFUSED}the image tower is compiled\n"
     assert on_cpu.captures == 0
 
 
@@ -178,10 +231,10 @@ def test_other_bits_are_refused_or_taken_as_the_mode_says(mode, frozen_clip, on_
     on_cpu.wrong = 1.0
     plain = trainer_of("MoPD", frozen_clip, "TRAIN.CUDA_GRAPH", "off")
     trainer = trainer_of("MoPD", frozen_clip, "TRAIN.CUDA_GRAPH", mode)
-    first, second = steps_of(trainer, batches(4, 4))
-    expected = steps_of(plain, batches(4, 4))
-    assert first == expected[0]
-    assert second["loss"] == pytest.approx(expected[1]["loss"] + (mode == "on"), abs=1e-5)
+    *checked, last = steps_of(trainer, batches(4, 4, 4, 4))
+    expected = steps_of(plain, batches(4, 4, 4, 4))
+    assert checked == expected[:3]
+    assert last["loss"] == pytest.approx(expected[3]["loss"] + (mode == "on"), abs=1e-5)
     assert (
         capsys.readouterr().out
         == {
@@ -190,23 +243,32 @@ def test_other_bits_are_refused_or_taken_as_the_mode_says(mode, frozen_clip, on_
             "off": "",
         }[mode]
     )
-    assert on_cpu.replays == {"auto": 1, "on": 2, "off": 0}[mode]
+    assert on_cpu.replays == {"auto": 1, "on": 4, "off": 0}[mode]
 
 
 # ---- torch's own graphs, with its calls alone
 
 
 @pytest.fixture
-def calls(monkeypatch) -> list[str]:
+def calls(monkeypatch) -> Iterator[list[str]]:
     """What is called of torch.cuda, in order; the end of a capture fails if "fail" is in it."""
+    modes = ["warn"]
     found: list[str] = []
 
     class Stream:
-        def __init__(self, name: str = "side"):
-            self.name = name
+        def __init__(self, name: str | int):
+            self.name = name if isinstance(name, str) else f"side {name}"
+            found.append(f"new {self.name}")
 
         def wait_stream(self, other: Stream) -> None:
             found.append(f"{self.name} waits for {other.name}")
+
+    class Generator:
+        def clone_state(self) -> str:
+            return "kept"
+
+        def graphsafe_set_state(self, state: str) -> None:
+            found.append(f"random numbers: {state}")
 
     class Graph:
         def replay(self) -> None:
@@ -233,33 +295,69 @@ def calls(monkeypatch) -> list[str]:
     fakes = {"Stream": Stream, "CUDAGraph": Graph, "stream": stream, "graph": graph}
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("main"))
-    return found
+    main = Stream("main")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+
+    def set_mode(mode: str) -> None:
+        modes.append(mode)
+        found.append(f"waiting: {mode}")
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    found.clear()
+    graphs.side_stream.cache_clear()
+    yield found
+    graphs.side_stream.cache_clear()
 
 
 def test_a_capture_is_warmed_up_on_the_stream_that_is_captured(calls):
     outputs, replay = graphs.capture(lambda: calls.append("step") or [None])
     replay()
     assert calls == [
-        *("side waits for main", "on side", "step", "step", "step"),
-        *("capture on side, thread_local", "step", "captured", "off side"),
-        *("main waits for side", "replay"),
+        *("new side 0", "side 0 waits for main", "on side 0", "step", "step"),
+        *("waiting: error", "step", "waiting: warn"),
+        *("capture on side 0, thread_local", "step", "captured", "off side 0"),
+        *("main waits for side 0", "replay"),
     ]
     assert outputs == [None]
     options = inspect.signature(torch.cuda.graphs.graph.__init__).parameters
     assert {"stream", "capture_error_mode"} <= options.keys()
 
 
+def test_all_captures_share_a_stream(calls):
+    for _ in range(2):
+        graphs.capture(lambda: [None])
+    assert [call for call in calls if call.startswith("new")] == ["new side 0"]
+    assert calls.count("capture on side 0, thread_local") == 2
+
+
+def test_what_the_host_waits_for_raises_before_a_capture_begins(calls):
+    def step() -> Any:
+        if torch.cuda.get_sync_debug_mode() == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return [None]
+
+    with pytest.raises(RuntimeError, match="called a synchronizing CUDA operation"):
+        graphs.capture(step)
+    ends = ["waiting: error", "waiting: warn", "random numbers: kept", "off side 0"]
+    assert calls[-5:] == [*ends, "main waits for side 0"] and not any(
+        "capture" in call for call in calls
+    )
+
+
 def test_a_capture_that_fails_leaves_its_stream_and_names_the_first_error(calls):
     def step() -> Any:
-        if "capture on side, thread_local" in calls:
+        if "capture on side 0, thread_local" in calls:
             calls.append("fail")
             raise RuntimeError("operation not permitted\nand so on")
         return [None]
 
     with pytest.raises(RuntimeError) as error:
         graphs.capture(step)
-    assert calls[-3:] == ["fail", "off side", "main waits for side"]
+    ends = ["fail", "random numbers: kept", "off side 0", "main waits for side 0"]
+    assert calls[-4:] == ends
     assert graphs.first_line(error.value) == "operation not permitted"
 
 

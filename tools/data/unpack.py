@@ -18,10 +18,10 @@ from tools.data.sizes import CHUNK, progress
 # pictures are packed already: what grows more is no archive of pictures
 GROWTH = 5
 SLACK = 200 << 20
-# of OverflowError and IndexError: times that no clock has, and names that are empty
+# of the last three: times that no clock has, and names that are empty
 DAMAGE = (
     *(tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError),
-    *(OverflowError, IndexError),
+    *(OverflowError, IndexError, ValueError),
 )
 JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\._|\.DS_Store$)")
 

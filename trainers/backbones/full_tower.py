@@ -6,7 +6,6 @@ the keys and values of the last block is left out for all positions but the one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ class FullTower(TextTower):
         """Positions that are computed for a set of prompts."""
         return len(layout.lengths) * self.context_length
 
-    def _parts(self, P: int, layout: Layout) -> Iterator[tuple[slice, Layout]]:
+    def _parts(self, P: int, layout: Layout) -> list[tuple[slice, Layout]]:
         return layout.few(max(1, packed.TOKENS_PER_PASS // self.context_length))
 
     def _encode(self, prefix: Tensor, suffix: Tensor, layout: Layout) -> Tensor:

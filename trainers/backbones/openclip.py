@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch import nn
 
 from trainers.backbones.openclip_names import (
     PREFIX,
@@ -41,24 +43,44 @@ __all__ = [
 ]  # fmt: skip
 
 STRICT_IMAGES = True  # other images than the model's are refused unless they are asked for
+CONVERTS = "convert_weights_to_lp"  # open_clip's function for half precision
 # our precision -> open_clip's
 PRECISIONS = {"fp32": "fp32", "amp": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
 def load(name: str, precision: Precision) -> Parts:
     """The parts of a model, see `load_clip`."""
-    found = spec(name)
-    check_quick_gelu(name)
-    weights_file(name)  # says what is missing
-    with told(name), torch.random.fork_rng(devices=[]):
-        model = library(name).create_model(
-            found.model,
-            found.pretrained or None,
-            precision=PRECISIONS[precision.name],
-            device=precision.device,
-            require_pretrained=True,
-        )
-    return parts(model.eval(), tokenizer(name), preprocessing(name), name)
+    with torch.random.fork_rng(devices=[]):  # of weights, and of libraries on first use
+        found = spec(name)
+        check_quick_gelu(name)
+        weights_file(name)  # says what is missing
+        open_clip = library(name)
+        with told(name), patch.object(open_clip.factory, CONVERTS, lowered):
+            model = open_clip.create_model(
+                found.model,
+                found.pretrained or None,
+                precision=PRECISIONS[precision.name],
+                device=precision.device,
+                require_pretrained=True,
+            )
+        return parts(model.eval(), tokenizer(name), preprocessing(name), name)
+
+
+def lowered(model: Any, dtype: torch.dtype) -> None:
+    """Give a model half precision by open_clip's function, which fails at a Linear projection.
+
+    Those of SigLIP, which has its text projection with a bias.
+    """
+    from open_clip import model as built
+
+    text = getattr(model, "text", model)
+    projection = text.text_projection
+    if isinstance(projection, nn.Linear):
+        text.text_projection = None
+    getattr(built, CONVERTS)(model, dtype)
+    text.text_projection = projection
+    if isinstance(projection, nn.Linear):
+        projection.to(dtype)
 
 
 def parts(model: Any, words: Tokenizer, images: Preprocessing, name: str) -> Parts:

@@ -9,10 +9,10 @@ with the same kernels for any list, almost without padding.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import ceil
 from typing import Any
 
@@ -59,32 +59,52 @@ class Layout:
 
     lengths: tuple[int, ...]
     _rows: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _parts: dict[tuple[str, int], list[tuple[slice, Layout]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Layout:
         """The layout for classes of these lengths (each at least 1)."""
         return cls(tuple(lengths))
 
-    def parts(self, most: int) -> Iterator[tuple[slice, Layout]]:
+    def parts(self, most: int) -> list[tuple[slice, Layout]]:
         """Neighbours of at most `most` tokens together, one class at least: tokens and own layout.
 
-        As few parts as fit, of about the same size: the largest decides about memory.
+        As few parts as fit, of about the same size: the largest decides about memory. Made once, as
+        they keep their rows.
         """
+        key = ("tokens", most)
+        if key not in self._parts:
+            self._parts[key] = self._cut(self._stops(most))
+        return self._parts[key]
+
+    def few(self, most: int) -> list[tuple[slice, Layout]]:
+        """Neighbours, at most so many classes together: tokens and own layout; made once."""
+        key = ("classes", most)
+        if key not in self._parts:
+            C = len(self.lengths)
+            self._parts[key] = self._cut([*range(most, C, most), C])
+        return self._parts[key]
+
+    def _stops(self, most: int) -> list[int]:
+        """The class after each of the `parts`."""
         starts = list(accumulate(self.lengths, initial=0))
         count = ceil(starts[-1] / max(most, 1))
         most = min(most, ceil(starts[-1] / count) + max(self.lengths) - 1)
-        first = 0
-        while first < len(self.lengths):
-            stop = max(first + 1, bisect_right(starts, starts[first] + most) - 1)
-            yield slice(starts[first], starts[stop]), Layout(self.lengths[first:stop])
-            first = stop
+        stops = [0]
+        while stops[-1] < len(self.lengths):
+            first = stops[-1]
+            stops.append(max(first + 1, bisect_right(starts, starts[first] + most) - 1))
+        return stops[1:]
 
-    def few(self, most: int) -> Iterator[tuple[slice, Layout]]:
-        """Neighbours, at most so many classes together: tokens and own layout."""
+    def _cut(self, stops: Sequence[int]) -> list[tuple[slice, Layout]]:
+        """Parts that end before these classes: tokens and own layout."""
         starts = list(accumulate(self.lengths, initial=0))
-        for first in range(0, len(self.lengths), most):
-            part = self.lengths[first : first + most]
-            yield slice(starts[first], starts[first + len(part)]), Layout(part)
+        return [
+            (slice(starts[first], starts[stop]), Layout(self.lengths[first:stop]))
+            for first, stop in pairwise([0, *stops])
+        ]
 
     def padded(self, shared: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Every prompt at full length, for P shared tokens; made once.

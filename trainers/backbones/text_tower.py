@@ -16,7 +16,6 @@ and the backward pass computes each part again instead of keeping its activation
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import takewhile
 from math import prod
 from typing import Any
@@ -122,7 +121,7 @@ class TextTower(nn.Module):
         """Positions that are computed for a set of prompts, but for padding of rows."""
         return P + sum(layout.lengths)
 
-    def _parts(self, P: int, layout: Layout) -> Iterator[tuple[slice, Layout]]:
+    def _parts(self, P: int, layout: Layout) -> list[tuple[slice, Layout]]:
         """Parts of a list that fit into a pass."""
         return layout.parts(TOKENS_PER_PASS - P)  # several sets are here only if all fits
 

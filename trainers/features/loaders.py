@@ -86,13 +86,15 @@ class FeatureLoader:
             yield {"feature": self.encode(batch["img"]), "label": batch["label"]}
 
     def replay(self, feature: np.ndarray, label: np.ndarray) -> Iterator[Batch]:
-        """The batches of an earlier pass, from all features (N, D) and labels (N,)."""
-        size = self.loader.batch_size
+        """The batches of an earlier pass, from all features (N, D) and labels (N,).
+
+        Where there is a GPU they are pinned, as those of loaders: copies need not be waited for.
+        """
+        size, pinned = self.loader.batch_size, self.device.type == "cuda"
         for i in range(0, len(label), size):
-            yield {
-                "feature": torch.tensor(feature[i : i + size]),  # copies: a step may write to them
-                "label": torch.tensor(label[i : i + size]),
-            }
+            rows = {"feature": feature[i : i + size], "label": label[i : i + size]}
+            batch = {n: torch.tensor(row) for n, row in rows.items()}  # copies: steps may write
+            yield {n: t.pin_memory() for n, t in batch.items()} if pinned else batch
 
 
 class SplitFeatures(FeatureLoader):

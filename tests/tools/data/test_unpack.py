@@ -115,8 +115,11 @@ def test_a_chain_of_links_too_long_for_a_path_leads_nowhere(place, inner):
     assert list(out.rglob("*")) == ([] if inner else [out / ("d" * 240)])
     assert victim.read_bytes() == b"mine" and victim.stat().st_nlink == 1
     if sys.version_info[2] < FIXED.get(sys.version_info[:2], 0):  # the attack is a real one
-        with tarfile.open(archive) as tar:
-            tar.extractall(out, filter="data")
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(out, filter="data")
+        except OSError:  # mended by a distribution that kept the version
+            return
         assert victim.read_bytes() == b"evil"
 
 

@@ -294,7 +294,7 @@ def test_a_context_that_is_longer_than_the_tower_is_refused(both):
 
 
 @pytest.mark.parametrize("name", ["bf16", "amp"])
-@pytest.mark.parametrize("family", ["quick", "mobile", "norms"])
+@pytest.mark.parametrize("family", ["quick", "mobile", "norms", "siglip"])
 def test_lower_precision_is_close(both, open_clip_folder, family, name):
     pair = both(family)
     low = load_clip(pair.name, resolve_precision(name, "cpu"))

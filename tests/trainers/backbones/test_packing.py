@@ -81,6 +81,18 @@ def test_parts_of_a_layout_are_whole_classes_within_the_bound(lengths, most):
     assert found == lengths
 
 
+def test_parts_keep_their_rows():
+    layout = Layout.of([3] * 100)
+    rows = [
+        [part.rows(5, CPU, torch.float32) for _, part in layout.parts(most)]
+        for most in (150, 150, 90)
+    ]
+    assert len(rows[0]) == 2 and all(a is b for a, b in zip(*rows[:2], strict=True))
+    assert len(rows[2]) == 4
+    assert [part.lengths for _, part in layout.few(90)] == [(3,) * 90, (3,) * 10]
+    assert layout.few(90) is layout.few(90)
+
+
 def test_parts_are_few_and_even():
     sizes = [place.stop - place.start for place, _ in Layout.of([3] * 100).parts(150)]
     assert sizes == [150, 150]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,6 +25,7 @@ from tests.trainers.features.feature_runs import (
 from trainers.backbones.clip_model import FrozenCLIP
 from trainers.coop import CoOp
 from trainers.features.cache import FeatureCache
+from trainers.features.loaders import FeatureLoader
 
 
 def test_an_evaluation_from_the_cache_needs_no_images_and_gives_the_same(
@@ -36,6 +40,28 @@ def test_an_evaluation_from_the_cache_needs_no_images_and_gives_the_same(
     second = run("ZeroshotCLIP", "second")
     assert "Image features of 800 images: from the cache" in capsys.readouterr().out
     assert results(plain) == results(first) == results(second)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_from_the_cache_are_pinned_for_a_gpu(device, cache, monkeypatch):
+    pinned = []
+
+    def pin(self):
+        pinned.append(self.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    feature, label = np.arange(10, dtype=np.float32).reshape(5, 2), np.arange(5)
+    images = SimpleNamespace(batch_size=2)
+    loader = FeatureLoader(images, torch.device(device), lambda images: images, cache, {}, "")
+    batches = list(loader.replay(feature, label))
+    assert [len(batch["label"]) for batch in batches] == [2, 2, 1]
+    for name, kept in (("feature", feature), ("label", label)):
+        found = torch.cat([batch[name] for batch in batches])
+        assert found.dtype == torch.from_numpy(kept).dtype and found.tolist() == kept.tolist()
+    given = [tensor for batch in batches for tensor in batch.values()]
+    assert all(any(one is other for other in pinned) for one in given) == (device == "cuda")
+    assert len(pinned) == (6 if device == "cuda" else 0)
 
 
 def test_all_methods_share_the_test_images(run, cache, monkeypatch):
