@@ -211,7 +211,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(serve(connection, name, bool(once)))
 
 
+def _end_by_signals() -> None:
+    """Let the first request to end interrupt the job, and no other one its giving back.
+
+    Who began this process asks with SIGINT; Slurm asks all processes with SIGTERM, and those that
+    can be queued again with SIGUSR1 or SIGUSR2, which is left to who began this one.
+    """
+    ends = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(number: int, frame: object) -> None:
+        for end in ends:
+            signal.signal(end, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for end in ends:
+        signal.signal(end, interrupt)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
 if __name__ == "__main__":
+    _end_by_signals()
     # threads that wait must not spin, see `command.run`
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:

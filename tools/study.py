@@ -4,6 +4,9 @@
     python -m tools.study work configs/studies/embedded_base2new.yaml
     python -m tools.study status configs/studies/embedded_base2new.yaml
     python -m tools.study table configs/studies/embedded_base2new.yaml [-- options of tools.tables]
+    python -m tools.study run configs/studies/base2new.yaml --on slurm --workers 16 \\
+        --slurm partition=gpu,time=240,gres=gpu:1
+    python -m tools.study cancel configs/studies/base2new.yaml
 
 A study is a YAML file with methods, datasets, seeds and protocols. Its jobs run one after another,
 or one on each GPU, in processes that stay loaded. Started again, it skips what is done and resumes
@@ -13,14 +16,16 @@ output folder. docs/protocols.md explains the file, docs/cluster.md how to use s
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dassl.utils import UserError
 from runs import command
 from runs.config import REPOSITORY
-from tools.studies.file import read_study
+from tools.studies.file import Study, read_study
 from tools.studies.report import status, table, watch
 from tools.studies.runner import Rules, run
+from tools.studies.slurm import follow, submit
+from tools.studies.workers import cancel
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         "work": "do jobs that are open, beside other commands, until none is",
         "status": "show where the study stands",
         "table": "show the results that are there",
+        "cancel": "end the workers that were submitted (run --on)",
     }
     for name, text in texts.items():
         action = commands.add_parser(name, help=text)
@@ -46,10 +52,34 @@ def build_parser() -> argparse.ArgumentParser:
             add("--limit", type=float, default=math.inf, metavar="MINUTES", help=limit)
             retries = "how often a job that failed is tried again (default: 0)"
             add("--retries", type=int, default=0, help=retries)
+        if name == "run":
+            _add_submission(add)
         if name == "status":
             watch = "show it anew every so many seconds (default: 5) until all is done"
             add("--watch", type=float, nargs="?", const=5.0, metavar="SECONDS", help=watch)
     return parser
+
+
+def _add_submission(add: Callable[..., object]) -> None:
+    """Options of `run` for workers that are submitted."""
+    on = "submit workers through submitit, to Slurm, or to processes of this machine that stay"
+    add("--on", choices=("slurm", "local"), help=on)
+    add("--workers", type=command.count, metavar="N", help="with --on: how many (default: 1)")
+    parameters = "with --on: of submitit, e.g. partition=gpu,time=240,gres=gpu:1 (time in minutes)"
+    add("--slurm", action="append", default=[], metavar="KEY=VALUE,...", help=parameters)
+    add("--follow", action="store_true", help="with --on: wait for the end, and show the table")
+
+
+def _refuse_without_on(args: argparse.Namespace) -> None:
+    for flag in ("workers", "slurm", "follow"):
+        if getattr(args, flag):
+            raise UserError(f"--{flag} is for workers that are submitted, with --on slurm")
+
+
+def _submit(study: Study, args: argparse.Namespace, rules: Rules) -> None:
+    """Run a study by workers that are submitted."""
+    if submit(study, args.on, args.workers or 1, args.slurm, args.jobs, rules) and args.follow:
+        follow(study)
 
 
 @command.mistakes_told()
@@ -63,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(words)
     if options and args.command != "table":
         raise UserError(f"{args.command} has no {' '.join(options)}: settings are in the file")
+    if args.command == "run" and not args.on:
+        _refuse_without_on(args)
     runs = args.command in ("run", "work")
     if runs:  # the others are about what is printed, for programs as well
         command.load_torch()
@@ -75,7 +107,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not args.limit > 0:
             raise UserError(f"--limit is {args.limit:g}, expected minutes above 0")
         rules = Rules(args.fresh, args.limit, args.retries, args.command == "work")
-        run(study, args.jobs, rules)
+        if getattr(args, "on", None):
+            _submit(study, args, rules)
+        else:
+            run(study, args.jobs, rules)
+    elif args.command == "cancel":
+        print(cancel(study))
     elif args.command == "table":
         table(study, options)
     elif args.watch is None:

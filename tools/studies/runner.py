@@ -45,12 +45,15 @@ class Rules:
         retries: how often a job that failed is tried again.
         pulls: this is one of several commands on the study: it leaves when no job is open any more,
             leaves failures of before as they are, and takes no more jobs where each fails at once.
+        until: by `time.monotonic`, when its time is over: no job is begun before that which may
+            not end in time.
     """
 
     fresh: bool = False
     minutes: float = math.inf
     retries: int = 0
     pulls: bool = False
+    until: float = math.inf
 
 
 def run(study: Study, jobs: int = 0, rules: Rules = Rules()) -> None:
@@ -64,7 +67,11 @@ def run(study: Study, jobs: int = 0, rules: Rules = Rules()) -> None:
     Raises:
         SystemExit: code 1 if a job failed, 130 after Ctrl-C or a request to terminate.
     """
-    runner = Runner(study, places(jobs), rules)
+    carry_out(Runner(study, places(jobs), rules))
+
+
+def carry_out(runner: "Runner") -> None:
+    """Let a runner do its jobs until it is asked to end, and say what came of it; see `run`."""
     ends = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(end, runner.interrupt) for end in ends]
     try:
@@ -75,8 +82,17 @@ def run(study: Study, jobs: int = 0, rules: Rules = Rules()) -> None:
     if runner.interrupted:
         print("interrupted: the same command continues where the jobs were", file=sys.stderr)
         raise SystemExit(130)
+    conclude(runner.study, failures, not runner.rules.pulls)
+
+
+def conclude(study: Study, failures: Sequence[Failure], with_table: bool = True) -> None:
+    """Show the table of a study, and what failed.
+
+    Raises:
+        SystemExit: code 1 if a job failed.
+    """
     failed = {failure.job for failure in failures}  # what they found before may be of other images
-    if not rules.pulls and any(job.found() for job in study.jobs if job not in failed):
+    if with_table and any(job.found() for job in study.jobs if job not in failed):
         try:
             table(study, without=failed)
         except UserError as error:  # what failed is said all the same
@@ -92,6 +108,7 @@ class Runner:
     Attributes:
         failures: the jobs that failed.
         interrupted: the run was asked to end before all was done.
+        out_of_time: jobs are open, and the time is too short for one more.
 
     Args:
         study: the study.
@@ -104,24 +121,19 @@ class Runner:
         self.seats = [Seat(place, len(at), rules.fresh) for place in at]
         self.queue: deque[Job] = deque()
         self.failures: list[Failure] = []
-        self.interrupted = False
+        self.interrupted = self.out_of_time = False
         self.finished = 0  # all that need no more waiting for, failed ones included
         self.started = time.monotonic()
         self.ran = 0  # in this sitting
         self._look_at = 0.0  # when to look next at what others do
         self._elsewhere = False  # said that others do jobs
+        self._longest = 0.0  # seconds of a job
         self._quick = 0  # failures in a row that took no time
         self._killed: Counter[Job] = Counter()
 
     def run(self) -> list[Failure]:
         """Run all jobs that are not done yet, unless interrupted."""
-        with writing(log_folder(self.study) / "log", "another output folder (--output)"):
-            pass
-        jobs, self.failures = to_do(self.study)
-        if not self.rules.pulls:
-            for job in jobs:
-                reset(claim_path(self.study, job))
-                log_path(self.study, job, failed=True).unlink(missing_ok=True)
+        jobs, self.failures = prepare(self.study, again=not self.rules.pulls)
         self.queue.extend(jobs)
         self.finished = len(self.study.jobs) - len(jobs)
         self.started = time.monotonic()
@@ -166,6 +178,8 @@ class Runner:
             if outcome:
                 self._tell(job, outcome)
             elif open_:
+                if self._too_late():
+                    return
                 seat = free.pop()
                 seat.start(job, task(self.study, job))
                 if not free:
@@ -179,6 +193,19 @@ class Runner:
             say(f"{len(self.queue)} jobs are done by other processes, and {left}")
         if self.rules.pulls and not self._busy():
             self.queue.clear()
+
+    def _too_late(self) -> bool:
+        """Take no more jobs when the time that is left is shorter than the longest job here."""
+        left = self.rules.until - time.monotonic()
+        if left > self._longest:
+            return False
+        say(
+            f"{duration(max(0.0, left))} are left here, and the longest job took "
+            f"{duration(self._longest)}: no more jobs are taken"
+        )
+        self.out_of_time = True
+        self.queue.clear()
+        return True
 
     def _look(self, job: Job) -> tuple[bool, str]:
         """Whether a job can be given to a worker; else what became of it, "" while others do it."""
@@ -209,6 +236,7 @@ class Runner:
             if code == TAKEN or (self.interrupted and code == INTERRUPTED):
                 self.queue.append(job)
                 continue
+            self._longest = max(self._longest, seconds)
             outcome, again = self._outcome(job, code, late > 0)
             if again:
                 say(f"{job.name}: {outcome} ({duration(seconds)}), is tried again")
@@ -275,6 +303,17 @@ class Runner:
 def _found(job: Job) -> str:
     """The accuracies of a job that is done."""
     return ", ".join(f"{r['dataset']} {r['classes']} {r['accuracy']:.2f}%" for r in job.found())
+
+
+def prepare(study: Study, again: bool) -> tuple[list[Job], list[Failure]]:
+    """As `to_do`, in a folder that can be written; `again`: what failed has another chance."""
+    with writing(log_folder(study) / "log", "another output folder (--output)"):
+        pass
+    jobs, failures = to_do(study)
+    for job in jobs if again else ():
+        reset(claim_path(study, job))
+        log_path(study, job, failed=True).unlink(missing_ok=True)
+    return jobs, failures
 
 
 def to_do(study: Study) -> tuple[list[Job], list[Failure]]:
