@@ -48,6 +48,11 @@ stop() {
         for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
         kill -9 "$pid" 2>/dev/null
     done
+    # jobs and what keeps them, which see this Slurm and no other one
+    for file in $(grep -lsF "SLURM_CONF=$1/" /proc/[0-9]*/environ); do
+        pid=${file//[!0-9]/}
+        kill -9 "$pid" 2>/dev/null
+    done
     rm -rf "$1"
 }
 
@@ -82,7 +87,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # a job that was requeued waits until its credential has run out, usually for two minutes
-AuthInfo=socket=$folder/munge.socket,cred_expire=3
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
@@ -148,5 +153,6 @@ configure
 start
 "$@"
 code=$?
+scancel --user root 2>/dev/null
 [ "$code" = 0 ] || tail -n 20 "$folder"/slurm*.log >&2
 exit "$code"
