@@ -217,14 +217,15 @@ def _end_by_signals() -> None:
     Who began this process asks with SIGINT; Slurm asks all processes with SIGTERM, and those that
     can be queued again with SIGUSR1 or SIGUSR2, which is left to who began this one.
     """
-    ends = (signal.SIGINT, signal.SIGTERM)
+    asked = False
 
     def interrupt(number: int, frame: object) -> None:
-        for end in ends:
-            signal.signal(end, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal asked
+        if not asked:
+            asked = True
+            raise KeyboardInterrupt
 
-    for end in ends:
+    for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, interrupt)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

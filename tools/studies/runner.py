@@ -256,8 +256,8 @@ class Runner:
             why = f"it took longer than {minutes}, and goes on if run again"
             return self._failed(give_up(self.study, job, why)), False
         found = history(claim_path(self.study, job))
-        if code < 0:
-            why = f"killed by signal {-code}"
+        if code < 0 or code == INTERRUPTED:  # by others, as this runner was not
+            why = f"killed by signal {-code}" if code < 0 else "asked to end by another process"
             self._killed[job] += 1  # some before they could claim it
             if max(found.deaths, self._killed[job]) < DEATHS:
                 return why, True
@@ -267,7 +267,7 @@ class Runner:
             if found.failures <= self.rules.retries:
                 return failure.error, True
             return self._failed(failure), False
-        # a worker that could not even begin, or was interrupted by others
+        # a worker that could not even begin
         return self._failed(give_up(self.study, job, last_error(log_path(self.study, job)))), False
 
     def _failed(self, failure: Failure) -> str:

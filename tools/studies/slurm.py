@@ -1,5 +1,6 @@
 """Submit the workers of a study through submitit, to Slurm or to processes of this machine."""
 
+import io
 import os
 import platform
 import shlex
@@ -7,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from dassl.utils import UserError
@@ -23,6 +24,7 @@ from tools.studies.submitted import Worker
 from tools.studies.workers import Submitted
 
 FOLLOW_SECONDS = 10.0  # from one look to the next
+GPUS = {"gres", "gpus_per_node", "gpus_per_task"}  # that ask for some
 OPEN = ("running", "stale", "cut off", "to do")
 
 
@@ -135,7 +137,8 @@ def _submit(executor: Any, on: str, workers: list[Worker]) -> list[str]:
             with _apart():
                 jobs = [executor.submit(worker) for worker in workers]
         else:
-            jobs = executor.submit_array(workers)
+            with redirect_stderr(io.StringIO()):  # what sbatch says stands in the error
+                jobs = executor.submit_array(workers)
     except (RuntimeError, OSError) as error:
         raise UserError(f"nothing is submitted: {str(error).strip()}") from error
     return [str(job.job_id) for job in jobs]
@@ -176,7 +179,8 @@ def _tell(study: Study, on: str, ids: list[str], parameters: Parameters) -> None
     count = f"{len(ids)} worker{'s' * (len(ids) > 1)}"
     what = "jobs of Slurm" if on == "slurm" else "processes"
     say(f"{count} submitted, {what} {submitted.shown(ids)}, {parameters.minutes} minutes each")
-    if on == "slurm" and not any("gpu" in f"{k}{v}" for k, v in parameters.given.items()):
+    asked = GPUS & parameters.given.keys() or any("gpu" in name for name in parameters.other)
+    if on == "slurm" and not asked:
         say("    no GPU is asked for, as --slurm gres=gpu:1 does")
     say(f"    their output: {submitted.folder(study)}")
     say(f"    see:    {command_line(study, 'status')} --watch")
