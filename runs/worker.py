@@ -11,6 +11,7 @@ The worker claims a job before it does it (`runs.claims`). After a job all globa
 cannot be taken away, the process ends with that code instead: whoever sent it starts another one.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -227,6 +228,8 @@ def _end_by_signals() -> None:
 
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, interrupt)
+        # at the end Python would put back what kills
+        atexit.register(signal.signal, end, signal.SIG_IGN)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 

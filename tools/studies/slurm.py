@@ -23,7 +23,7 @@ from tools.studies.state import Failure, last_error, log_path, state
 from tools.studies.submitted import Worker
 from tools.studies.workers import Submitted
 
-FOLLOW_SECONDS = 10.0  # from one look to the next
+FOLLOW_SECONDS = 5.0  # from one look to the next
 GPUS = {"gres", "gpus_per_node", "gpus_per_task"}  # that ask for some
 OPEN = ("running", "stale", "cut off", "to do")
 
@@ -177,8 +177,9 @@ def _host(on: str) -> str:
 def _tell(study: Study, on: str, ids: list[str], parameters: Parameters) -> None:
     """Say what was submitted, and how to go on."""
     count = f"{len(ids)} worker{'s' * (len(ids) > 1)}"
-    what = "jobs of Slurm" if on == "slurm" else "processes"
-    say(f"{count} submitted, {what} {submitted.shown(ids)}, {parameters.minutes} minutes each")
+    where = "Slurm" if on == "slurm" else "this machine"
+    minutes = f"{parameters.minutes} minutes each"
+    say(f"{count} submitted to {where} as {submitted.shown(ids)}, {minutes}")
     asked = GPUS & parameters.given.keys() or any("gpu" in name for name in parameters.other)
     if on == "slurm" and not asked:
         say("    no GPU is asked for, as --slurm gres=gpu:1 does")

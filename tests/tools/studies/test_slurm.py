@@ -7,11 +7,9 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -188,7 +186,7 @@ def test_one_array_is_submitted_and_its_ids_are_kept(call, cluster, tmp_path):
     folder = tmp_path / "out" / "studies" / "mine"
     kept = json.loads((folder / "workers.json").read_text())
     assert kept == {"workers": [{"on": "slurm", "id": f"12_{n}", "host": ""} for n in range(3)]}
-    assert "3 workers submitted, jobs of Slurm 12_[0-2], 60 minutes each\n" in out
+    assert "3 workers submitted to Slurm as 12_[0-2], 60 minutes each\n" in out
     place = f"{tmp_path / 'mine.yaml'} --data"
     assert f"python -m tools.study status {place}" in out and "no GPU" not in out
     assert f"python -m tools.study cancel {place}" in out
@@ -204,12 +202,12 @@ def test_no_more_workers_than_jobs_are_submitted_and_those_that_ended_are_forgot
     call, cluster, tmp_path
 ):
     code, out, _ = call("run", "--on", "slurm", "--workers", "9", "--slurm", "time=60")
-    assert code == 0 and "4 workers submitted, jobs of Slurm 12_[0-3]" in out
+    assert code == 0 and "4 workers submitted to Slurm as 12_[0-3]" in out
     assert "no GPU is asked for" in out
     (cluster / "number").write_text("15")
     (cluster / "queue").write_text("12_1 RUNNING\n12_2 COMPLETING\n12_3 PENDING\n")
     code, out, _ = call("run", "--on", "slurm")
-    assert code == 0 and "1 worker submitted, jobs of Slurm 15, 240 minutes each" in out
+    assert code == 0 and "1 worker submitted to Slurm as 15, 240 minutes each" in out
     kept = json.loads((tmp_path / "out/studies/mine/workers.json").read_text())["workers"]
     assert [worker["id"] for worker in kept] == ["12_1", "12_3", "15"]
 
@@ -270,7 +268,7 @@ def test_a_worker_takes_no_job_that_may_not_end_in_time(jobs, monkeypatch, capsy
     found.run()
     assert found.out_of_time and found.finished == 1 and not found.interrupted
     told = capsys.readouterr().out.splitlines()[-1]
-    assert told.endswith("and the longest job took 555:33 h: no more jobs are taken")
+    assert told.endswith("and the longest job took 23 days, 3:33 h: no more jobs are taken")
     assert [state(study, job) for job in study.jobs] == ["failed", "to do", "to do"]
 
 
@@ -427,36 +425,29 @@ def test_following_may_be_left_and_the_workers_go_on(read, capsys, monkeypatch):
     assert "the workers go on; to end them: python -m tools.study cancel" in capsys.readouterr().err
 
 
-def test_processes_of_this_machine_do_a_study_and_can_be_cancelled(write, data_root, tmp_path):
-    place = ["--data", str(data_root), "--output", str(tmp_path / "out")]
-
-    def study(name: str, path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "tools.study", name, str(path), *place, *words]
-        return subprocess.run(line, capture_output=True, text=True)
-
-    opts = {"OPTIM.MAX_EPOCH": 1}
-    path = write(protocols="base2new", datasets="shapes", seeds=[1, 2], methods="CoOp", opts=opts)
-    done = study("run", path, "--on", "local", "--workers", "2", "--follow")
-    assert done.returncode == 0, done.stderr
-    assert "2 workers submitted, processes " in done.stdout
-    assert "H: harmonic mean" in done.stdout  # the table
-    assert study("cancel", path).returncode == 1
-
-    endless = path.with_name("endless.yaml")
-    text = path.read_text().replace("OPTIM.MAX_EPOCH: 1", "OPTIM.MAX_EPOCH: 100000")
-    endless.write_text(text.replace("base2new", "fewshot"))
-    assert study("run", endless, "--on", "local").returncode == 0
-    folder = tmp_path / "out" / "studies" / "endless"
-    while not list(folder.glob("*.claim-1")):
+def test_a_process_of_this_machine_does_a_study_until_it_is_cancelled(read, capfd, tmp_path):
+    short = {"tag": "short", "opts": {"OPTIM.MAX_EPOCH": 1}}
+    endless = {"tag": "endless", "opts": {"OPTIM.MAX_EPOCH": 100000}}
+    methods = {"CoOp": {"variants": [short, endless]}}
+    study = read(protocols="base2new", datasets="shapes", seeds=1, methods=methods)
+    assert slurm.submit(study, "local", 1, ["time=60"], 0, Rules())
+    (worker,) = workers.active(study)
+    assert (
+        f"1 worker submitted to this machine as {worker.id}, 60 minutes" in capfd.readouterr().out
+    )
+    assert (worker.on, worker.host) == ("local", platform.node())
+    first, last = study.jobs
+    while state(study, last) != "running":
         time.sleep(0.05)
-    (claim,) = folder.glob("*.claim-1")
-    (one,) = json.loads((folder / "workers.json").read_text())["workers"]
-    done = study("cancel", endless)
-    assert done.stdout == f"cancelled 1 worker of endless: {one['id']}\n"
-    while Path(f"/proc/{one['id']}").exists():
+    assert first.done()
+    assert workers.cancel(study) == f"cancelled 1 worker of mine: {worker.id}"
+    while workers.active(study):
         time.sleep(0.05)
-    found = history(claim.with_name(claim.name.removesuffix(".claim-1")))
-    assert (found.running, found.deaths) == (False, 0)
+    found = history(claim_path(study, last))
+    assert (found.running, found.deaths, found.failures) == (False, 0, 0)
+    log = workers.folder(study) / f"{worker.id}_0_log.out"
+    assert f"[1/2] {first.name}: Shapes base" in log.read_text()
+    assert capfd.readouterr().out == ""  # theirs is in files
 
 
 def test_the_example_of_the_help_is_sound():
