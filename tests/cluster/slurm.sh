@@ -22,7 +22,7 @@ missing() {
 }
 
 install() {
-    command -v apt-get >/dev/null || skip "$(missing | xargs) not installed, and no apt-get (Debian) to install them"
+    command -v apt-get >/dev/null || skip "$(missing | tr '\n' ' ')not installed, and no apt-get (Debian) to install them"
     echo "test-cluster: installing slurm-wlm and munge"
     local log
     log=$(mktemp)
@@ -34,7 +34,7 @@ install() {
         { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends slurm-wlm munge; } >"$log" 2>&1 ||
         { tail -n 5 "$log"; rm -f "$log"; skip "apt-get cannot install slurm-wlm and munge (see above)"; }
     rm -f "$log"
-    [ -z "$(missing)" ] || { echo "test-cluster: slurm-wlm and munge are installed, but without $(missing | xargs)" >&2; exit 1; }
+    [ -z "$(missing)" ] || { echo "test-cluster: slurm-wlm and munge are installed, but without $(missing | tr '\n' ' ')" >&2; exit 1; }
 }
 
 # end the daemons of a folder: by their files, and only if they are still those
