@@ -6,7 +6,7 @@ import os.path as osp
 from collections.abc import Mapping
 from typing import Any
 
-from dassl.utils import atomic_open, errors_named
+from dassl.utils import GUARDS, atomic_open, errors_named
 
 __all__ = ["MetricsLog"]
 
@@ -35,6 +35,8 @@ class MetricsLog:
         if replaced:
             self._rewrite()
         else:
+            for guard in GUARDS:
+                guard()
             with errors_named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 

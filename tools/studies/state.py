@@ -1,19 +1,19 @@
-"""Where the jobs of a study stand, as their results and logs tell.
+"""Where the jobs of a study stand, as their results, claims and logs tell.
 
 A job's output goes to `<output>/studies/<study>/<job>.log`; it is named `<job>.failed.log` after a
-failure. Who runs a job claims it: the log is locked as long as the job runs.
+failure. Who does a job claims it, with `<job>.claim-<n>` beside the log: see `runs.claims`.
 """
 
-import fcntl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from runs.folder import try_lock
+from runs.claims import DEATHS, History, history
+from runs.job_words import words_of
 from runs.jobs import Job
+from runs.worker import Task
 from tools.studies.file import Study
 
-STATES = ("done", "running", "failed", "cut off", "to do")
+STATES = ("done", "running", "failed", "stale", "cut off", "to do")
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,52 @@ def last_error(log: Path) -> str:
     return " ".join(lines[errors[-1] if errors else -1 :])
 
 
-def claim(path: Path) -> IO[bytes] | None:
-    """A log that is locked as long as somebody has it open; None if another process has it."""
-    file = path.open("ab")
-    if try_lock(file, fcntl.LOCK_EX):
-        return file
-    file.close()  # also for a moment, when somebody looks at the job's state
-    return None
+def claim_path(study: Study, job: Job) -> Path:
+    """Where the claims of a job are, see `runs.claims.Claim`."""
+    return log_path(study, job).with_suffix("")
 
 
-def running(log: Path) -> bool:
-    """Whether a process holds the lock of a log."""
-    try:
-        with log.open("rb") as file:
-            return not try_lock(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
-        return False
+def task(study: Study, job: Job) -> Task:
+    """A job as a worker takes it."""
+    return Task(
+        words_of(job),
+        str(log_path(study, job)),
+        str(log_path(study, job, failed=True)),
+        str(claim_path(study, job)),
+        [str(test.results) for test in job.evaluations()],
+    )
 
 
-def state(study: Study, job: Job) -> str:
-    """One of `STATES`; what was cut off resumes."""
-    runs = running(log_path(study, job))  # first: a job that ends now is done already
-    if job.done():
-        return "done"
-    if runs:
+def state(study: Study, job: Job, now: float | None = None) -> str:
+    """One of `STATES`; what was cut off, or is stale, resumes.
+
+    Args:
+        study, job: of it.
+        now: see `runs.claims.file_time`.
+    """
+    found = history(claim_path(study, job), now)  # first: a job that ends now is done already
+    return "done" if job.done() else state_of(study, job, found)
+
+
+def state_of(study: Study, job: Job, found: History) -> str:
+    """As `state`, of a job that is not done, whose claims are known."""
+    if found.running:
         return "running"
     if log_path(study, job, failed=True).is_file():
         return "failed"
+    if found.holder is not None and found.holder.quiet >= 0:
+        return "stale"
     started = any((test.folder / "config.yaml").is_file() for test in job.evaluations())
     return "cut off" if started else "to do"
+
+
+def give_up(study: Study, job: Job, why: str = "") -> Failure:
+    """A job whose processes have died: its log is that of a failure, which says so."""
+    log, failed = log_path(study, job), log_path(study, job, failed=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"\nerror: {why or f'{DEATHS} processes that did it have died'}\n")
+    log.replace(failed)
+    return Failure(job, last_error(failed), failed)
 
 
 def refuse(study: Study, job: Job, why: str) -> Failure:

@@ -31,6 +31,22 @@ def main(words: Sequence[str]) -> None:
         sys.exit(1)
     elif tag == "leaves_a_thread":
         threading.Thread(target=time.sleep, args=(600,), daemon=True, name="mine").start()
+    elif tag == "waits_for_two":
+        seen = Path(os.environ["ODD_JOBS"], "seen")
+        with seen.open("a") as file:
+            file.write(f"{os.environ['CUDA_VISIBLE_DEVICES']}\n")
+        while len(seen.read_text().split()) < (2 if {"--seed=1", "--seed=2"} & {*words} else 4):
+            time.sleep(0.05)
+        print("error: no luck", flush=True)
+        sys.exit(1)
+    elif tag == "is_interrupted":
+        folder = Path(os.environ["ODD_JOBS"])
+        try:
+            (folder / "begun").touch()
+            time.sleep(600)
+        except KeyboardInterrupt:
+            (folder / "ended").touch()
+            raise
     elif tag in ("sleeps", "hangs"):
         if tag == "hangs":
             signal.signal(signal.SIGINT, signal.SIG_IGN)
