@@ -216,10 +216,13 @@ ROWS: dict[str, Setting] = {
     "CACHE.LIMIT_GB": Setting("GiB that it may take", least=0, infinite=True),
 }
 PER_DATASET = "PER_DATASET"
-# what is no key of the configuration: a key of trainer files, and flags of train.py
+# what is no key of the configuration: one that names a file of settings, and flags of train.py
 OTHERS = {
     PER_DATASET: Setting(
-        "table of settings by dataset, beside the trainer's file", kind="path", empty="none"
+        "table of settings by dataset: in a trainer's file one beside it, as `KEY VALUE` pair any, "
+        "which is laid over that one",
+        kind="path",
+        empty="none",
     ),
     "--config-file": Setting("configuration of the trainer", kind="path", empty="none"),
     "--dataset-config-file": Setting("configuration of the dataset", kind="path", empty="none"),
