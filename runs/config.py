@@ -102,6 +102,8 @@ def _without_methods() -> CfgNode:
     cfg.DATASET.PATH = ""  # of your own data; `DATASET.NAME folder:PATH` sets both
     cfg.DATASET.SOURCE = ""  # what a tested model was trained on, if that is another dataset
     cfg.TEST.PREDICTIONS = False  # keep what the model says of each image
+    cfg.LOG = CfgNode()
+    cfg.LOG.WANDB, cfg.LOG.MLFLOW = "", ""  # where a tracker gets the run; empty: nowhere
     cfg.MODEL.COMPILE = False  # the image tower, by torch.compile
     cfg.TRAIN.CUDA_GRAPH = "auto"  # training steps as a CUDA graph: auto, on, off
     return cfg

@@ -18,6 +18,7 @@ from trainers.settings import UNKNOWN, Setting
 
 MOST_SEED = 2**32 - 1  # numpy takes no larger one
 MOST_WORKERS = 1024
+PROJECT = "mopd"  # in trackers, where no other name is given
 MOST_EPOCHS = 1_000_000  # the time left must fit into a timedelta
 
 
@@ -214,6 +215,18 @@ ROWS: dict[str, Setting] = {
         "folder of the cache", kind="path", empty="that of MOPD_CACHE, else cache/ of the project"
     ),
     "CACHE.LIMIT_GB": Setting("GiB that it may take", least=0, infinite=True),
+    "LOG.WANDB": Setting(
+        f"project on Weights & Biases that gets the run; True: {PROJECT}",
+        kind="words",
+        empty="no tracker",
+        true=PROJECT,
+    ),
+    "LOG.MLFLOW": Setting(
+        f"experiment of MLflow that gets the run; True: {PROJECT}",
+        kind="words",
+        empty="no tracker",
+        true=PROJECT,
+    ),
 }
 PER_DATASET = "PER_DATASET"
 # what is no key of the configuration: one that names a file of settings, and flags of train.py
