@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from tools.studies.best import measure_of, searched
 from tools.studies.search import LONGEST, Range, Search, tags
 from tools.study import main
 
+ROOT = Path(__file__).resolve().parents[3]
 ALPHA, BETA, K = (f"TRAINER.MOPD.{knob}" for knob in ("ALPHA", "BETA", "NUM_TEACHERS"))
 GRID = {BETA: [0.5, 0.0005], K: [3, 2]}
 
@@ -84,6 +86,17 @@ def test_a_grid_is_every_combination_in_the_order_of_the_file_on_validation_imag
     ]
     assert opts(study.jobs[3]) == {"TEST.SPLIT": "val", BETA: "0.0005", K: "2"}
     assert len(study.jobs) == 8 and len(study.searched) == 4
+
+
+def test_the_files_of_the_page_are_searches(read):
+    page = (ROOT / "docs/search.md").read_text()
+    grid, sample = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    shipped = (ROOT / "configs/studies/embedded_search.yaml").read_text()
+    assert len(read(grid).searched) == 9
+    assert read(grid).searched == read(shipped).searched
+    assert [j.name for j in read(grid).jobs] == [j.name for j in read(shipped).jobs]
+    drawn = read(f"protocols: base2new\ndatasets: shapes\nmethods: MoPD\n{sample}")
+    assert len(drawn.searched) == 20
 
 
 def test_a_method_has_a_search_of_its_own_and_others_are_tested_beside_it(read):
