@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.config import dataset_label
-from runs.folder import RunFolder
+from runs.folder import RunFolder, read_settings
 from runs.results import write_atomically
 
 FILE = "trackers.json"
@@ -179,18 +179,23 @@ class Followers:
     def _each(self, call: Callable[[Any], object]) -> None:
         while self._wanted:
             first = self._wanted.pop(0)
-            self._try(first, partial(self._start, first))
+            if not self._try(first, partial(self._start, first)):
+                self._drop(first)
         for kind, one in list(self._open.items()):
             if not self._try(kind, partial(call, one)):
-                dropped = self._open.pop(kind)
-                with suppress(Exception):  # it is said already
-                    dropped.close(False)
+                self._drop(kind)
+
+    def _drop(self, kind: Any) -> None:
+        """End a tracker after a mistake, which is said already."""
+        if dropped := self._open.pop(kind, None):
+            with suppress(Exception):
+                dropped.close(False)
 
     def _start(self, kind: Any) -> None:
         cfg, path = self._folder.cfg, self._home / FILE
         ids = _read(path)
         run_id = ids.get(kind.package)
-        one = kind(cfg, run_id, _about(self._folder), self._home)
+        one = kind(cfg, run_id, _about(self._folder, self._home), self._home)
         self._open[kind] = one
         if one.id != run_id:
             write_atomically(path, json.dumps(ids | {kind.package: one.id}, indent=2) + "\n")
@@ -241,15 +246,15 @@ def _value(cfg: Any, key: str) -> str:
     return cfg.LOG[key.partition(".")[2]]
 
 
-def _about(folder: RunFolder) -> dict[str, Any]:
-    """What a tracker is told of a run at its start."""
+def _about(folder: RunFolder, home: Path) -> dict[str, Any]:
+    """What a tracker is told of a run at its start: the same whichever of its tests goes on."""
     cfg = folder.cfg
-    label = " ".join(filter(None, (cfg.TRAINER.NAME, cfg.CONFIG_LABEL)))
-    shots = f"{cfg.DATASET.NUM_SHOTS} shots"
-    group = f"{cfg.PROTOCOL or 'run'} {dataset_label(cfg)} {label} {shots}"
-    place = {"PROTOCOL": cfg.PROTOCOL, "CONFIG_LABEL": cfg.CONFIG_LABEL}
-    settings = {**folder.settings, **place, "OUTPUT_DIR": str(folder.path)}
-    return {"name": f"{group} seed {cfg.SEED}", "group": group, "settings": settings}
+    dataset = cfg.DATASET.SOURCE or dataset_label(cfg)
+    parts = (cfg.PROTOCOL or "run", dataset, cfg.TRAINER.NAME, cfg.CONFIG_LABEL)
+    group = f"{' '.join(filter(None, parts))} {cfg.DATASET.NUM_SHOTS} shots"
+    place = {"PROTOCOL": cfg.PROTOCOL, "CONFIG_LABEL": cfg.CONFIG_LABEL, "OUTPUT_DIR": str(home)}
+    settings = read_settings(home / "config.yaml") or folder.settings
+    return {"name": f"{group} seed {cfg.SEED}", "group": group, "settings": {**settings, **place}}
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -259,7 +264,7 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         if isinstance(value, dict) and key in ("seconds", "memory"):
             found |= _numbers(value, f"{prefix}{key}_")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found |= {f"{prefix}{key}": value} if math.isfinite(value) else {}
+            found |= {f"{prefix}{key}": value} if -math.inf < value < math.inf else {}
     return found
 
 

@@ -123,6 +123,10 @@ def test_a_run_that_goes_on_and_its_other_tests_continue_the_tracked_run(fake, j
     fake.calls.clear()
     train.main(job("CoOp", *tested, *new, output=tmp_path / "run" / "elsewhere"))
     assert fake.calls[0][1]["id"] == first["id"] and "Shapes/accuracy" in fake.calls[1][1]
+    # which keeps its name, its settings (of the training) and its folder
+    assert {**fake.calls[0][1], "config": None} == {**first, "config": None}
+    assert fake.calls[0][1]["config"] == first["config"]
+    assert first["config"]["DATASET.SUBSAMPLE_CLASSES"] == "base"
     fake.calls.clear()
     train.main(job("CoOp", *tested, *new, output=tmp_path / "other"))
     assert fake.calls[0][1]["id"] != first["id"]  # no part of the run

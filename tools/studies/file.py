@@ -123,6 +123,8 @@ class _Reader:
         for key in ("protocols", "methods"):
             if not content.get(key):
                 self.values.mistake(key, "is missing")
+        if "search" in content and content["search"] is None:
+            self.values.mistake("search", "is empty, expected {knobs: {KEY: [values]}}")
         config = self.values.text(content.get("config", ""), "config")
         named = self.values.mapping(content.get("methods"), "methods")
         whole = content.get("search")

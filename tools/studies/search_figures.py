@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,13 +61,13 @@ def curve_figure(study: Study, found: Searched) -> Figure:
     tried = sorted(found.tried, key=lambda one: values.index(one.setting[key]))
     places = _axis(panel, "x", key, found, values)
     panel.errorbar(
-        [places[said(one.setting[key])] for one in tried],
+        [places[str(one.setting[key])] for one in tried],
         [found.score(one) for one in tried],
         yerr=[one.figures[found.by].spread or 0.0 for one in tried],
         color=COLOURS[0], marker="o", linewidth=1.8, markersize=5.5, elinewidth=1.2, capsize=3,
     )  # fmt: skip
     best = found.ranked()[0]
-    _ring(panel, places[said(best.setting[key])], found.score(best))
+    _ring(panel, places[str(best.setting[key])], found.score(best))
     panel.set_ylabel(_score(found))
     _entitle(figure, study, found)
     return figure
@@ -82,59 +82,39 @@ def map_figure(study: Study, found: Searched, down: str, across: str) -> Figure:
 
     best: dict[tuple[str, str], Tried] = {}
     for one in found.ranked():
-        best.setdefault((said(one.setting[down]), said(one.setting[across])), one)
-    rows, columns = (
-        _ordered([one.setting[key] for one in best.values()]) for key in (down, across)
+        best.setdefault((str(one.setting[across]), str(one.setting[down])), one)
+    columns, rows = (
+        _ordered([one.setting[key] for one in best.values()]) for key in (across, down)
     )
     side = max(len(rows), len(columns)) <= MOST_VALUES and 2 * len(best) >= len(rows) * len(columns)
     size = (2.6 + 0.9 * len(columns), 1.9 + 0.62 * len(rows)) if side else (6.2, 4.6)
     figure = Figure(figsize=(max(size[0], 5.6), size[1]), layout="constrained")
     panel = figure.subplots()
-    worst_first = dict(reversed(best.items()))  # of points that overlap the best is seen
-    scores = [found.score(one) for one in worst_first.values()]
-    first = found.ranked()[0]
-    low, high = min(scores), max(max(scores), min(scores) + 1e-6)
     x, y = _axis(panel, "x", across, found, columns), _axis(panel, "y", down, found, rows)
-    if side:
-        grid = np.full((len(rows), len(columns)), np.nan)
-        for (row, column), one in best.items():
-            grid[int(y[row]), int(x[column])] = found.score(one)
-        shown: Any = panel.imshow(
-            grid, cmap=HEAT, vmin=low, vmax=high, aspect="auto", origin="lower"
-        )
-        for (row, column), one in best.items():
-            dark = (found.score(one) - low) / (high - low) < 0.5
-            panel.text(
-                x[column], y[row], f"{found.score(one):.2f}", ha="center", va="center",
-                color="white" if dark else "black", fontsize=10,
-            )  # fmt: skip
-        panel.spines[:].set_visible(False)
-        panel.tick_params(length=0)
-        _frame(panel, x[said(first.setting[across])], y[said(first.setting[down])])
-    else:
-        shown = panel.scatter(
-            [x[column] for _, column in worst_first], [y[row] for row, _ in worst_first],
-            c=scores, cmap=HEAT, s=90, edgecolors=GREY, linewidths=0.6,
-        )  # fmt: skip
-        _ring(panel, x[said(first.setting[across])], y[said(first.setting[down])])
-    others = len(found.knobs) > 2
+    scores = {(x[at], y[to]): found.score(one) for (at, to), one in best.items()}
+    shown = (_draw_cells if side else _draw_points)(panel, scores)
     figure.colorbar(shown, ax=panel, label=_score(found))
+    others = len(found.knobs) > 2
     _entitle(figure, study, found, "best of all other knobs" if others else "")
     return figure
 
 
-def _ring(panel: Axes, x: float, y: float) -> None:
-    """A ring around the best setting."""
-    panel.plot(
-        x, y, marker="o", markersize=17, markerfacecolor="none", markeredgecolor=COLOURS[1],
-        markeredgewidth=1.8, linestyle="none", zorder=4, clip_on=False,
-    )  # fmt: skip
-
-
-def _frame(panel: Axes, x: float, y: float) -> None:
-    """A frame within the cell of the best setting."""
+def _draw_cells(panel: Axes, scores: Mapping[tuple[float, float], float]) -> Any:
+    """A heat map with its numbers, and a frame in the first cell; `scores`: by column and row."""
     from matplotlib.patches import Rectangle
 
+    low = min(scores.values())
+    high = max(*scores.values(), low + 1e-6)
+    columns, rows = (int(max(place[at] for place in scores)) + 1 for at in (0, 1))
+    grid = np.full((rows, columns), np.nan)
+    for (x, y), score in scores.items():
+        grid[int(y), int(x)] = score
+        dark = (score - low) / (high - low) < 0.5
+        panel.text(
+            x, y, f"{score:.2f}", ha="center", va="center",
+            color="white" if dark else "black", fontsize=10,
+        )  # fmt: skip
+    x, y = next(iter(scores))
     panel.add_patch(
         Rectangle(
             (x - 0.47, y - 0.47),
@@ -146,11 +126,32 @@ def _frame(panel: Axes, x: float, y: float) -> None:
             zorder=4,
         )  # fmt: skip
     )
+    panel.spines[:].set_visible(False)
+    panel.tick_params(length=0)
+    return panel.imshow(grid, cmap=HEAT, vmin=low, vmax=high, aspect="auto", origin="lower")
+
+
+def _draw_points(panel: Axes, scores: Mapping[tuple[float, float], float]) -> Any:
+    """Coloured points, and a ring around the first one."""
+    _ring(panel, *next(iter(scores)))
+    points = list(scores.items())[::-1]  # of those that overlap the best is seen
+    return panel.scatter(
+        [place[0] for place, _ in points], [place[1] for place, _ in points],
+        c=[score for _, score in points], cmap=HEAT, s=90, edgecolors=GREY, linewidths=0.6,
+    )  # fmt: skip
+
+
+def _ring(panel: Axes, x: float, y: float) -> None:
+    """A ring around the best setting."""
+    panel.plot(
+        x, y, marker="o", markersize=17, markerfacecolor="none", markeredgecolor=COLOURS[1],
+        markeredgewidth=1.8, linestyle="none", zorder=4, clip_on=False,
+    )  # fmt: skip
 
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
     """The different values: numbers by size, others as they come."""
-    different = list({said(value): value for value in values}.values())
+    different = list({str(value): value for value in values}.values())
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in different)
     return sorted(different) if numbers else different
 
@@ -158,18 +159,18 @@ def _ordered(values: Sequence[Any]) -> list[Any]:
 def _axis(
     panel: Axes, which: str, key: str, found: Searched, values: Sequence[Any]
 ) -> dict[str, float]:
-    """Set up an axis for the values of a knob; where each of them is on it."""
+    """Set up an axis for the values of a knob; the place of each on it, by its text."""
     axis = getattr(panel, f"{which}axis")
     axis.set_label_text(short_names(dict.fromkeys(found.knobs))[key])
     if len(values) <= MOST_VALUES or not isinstance(values[0], int | float):
         axis.set_ticks(range(len(values)), [short(said(value), LONGEST) for value in values])
-        return {said(value): float(place) for place, value in enumerate(values)}
+        return {str(value): float(place) for place, value in enumerate(values)}
     middle = values[len(values) // 2]
     # as drawn from a range of factors, not of differences
     if values[0] > 0 and values[-1] / values[0] > MOST_FACTOR and middle < LOW_MIDDLE * values[-1]:
         getattr(panel, f"set_{which}scale")("log")
         axis.set_major_formatter("{x:g}")  # powers need math, which names must not be read as
-    return {said(value): float(value) for value in values}
+    return {str(value): float(value) for value in values}
 
 
 def _score(found: Searched) -> str:

@@ -145,6 +145,7 @@ def test_a_method_has_a_search_of_its_own_and_others_are_tested_beside_it(read):
             {"methods": {"MoPD": {"variants": [{"tag": "a"}]}}},
             "methods.MoPD.variants: a method has variants or a search, not both",
         ),
+        ({"search": None}, "search: is empty, expected {knobs: {KEY: [values]}}"),
         ({"search": 3}, "search: expected {knobs: {KEY: [values]}}, found 3"),
         ({"search": {"sample": 2}}, "search.knobs: expected KEY: [values] or {low, high}, is miss"),
         (
