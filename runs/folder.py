@@ -52,6 +52,8 @@ NEUTRAL_KEYS = (
     "CACHE.VIEWS",
     "CACHE.DIR",
     "CACHE.LIMIT_GB",
+    "LOG.WANDB",
+    "LOG.MLFLOW",
 )
 # said only where they have a value
 OPTIONAL_KEYS = ("DATASET.PATH", "DATASET.SOURCE", "MODEL.COMPILE", "INPUT.DEVICE_AUGMENT")
