@@ -8,6 +8,7 @@ datasets, continue it. What goes wrong in a tracker is said once, and the run go
 import json
 import math
 import os
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -203,7 +204,8 @@ class Followers:
 
     @staticmethod
     def _try(kind: Any, call: Callable[[], object]) -> bool:
-        """Call; what goes wrong is said, and is no error of the run."""
+        """Call; what goes wrong is said, and is no error of the run, nor is what it draws."""
+        state = random.getstate()
         try:
             call()
         except ModuleNotFoundError as error:
@@ -214,6 +216,8 @@ class Followers:
             print(f"Note: {kind.package} gets nothing more of this run ({lines[0][:300]})")
         else:
             return True
+        finally:  # what a first run of a process imports draws numbers, a later one does not
+            random.setstate(state)
         return False
 
 

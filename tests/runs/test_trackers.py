@@ -6,6 +6,7 @@ import atexit
 import importlib.util
 import json
 import os
+import random
 import sys
 import threading
 import types
@@ -35,6 +36,7 @@ class FakeRun:
         self.summary = self
 
     def _note(self, name: str, *args, **kwargs) -> None:
+        random.random()  # as what a package imports on first use
         self.calls.append((name, *args, *([kwargs] if kwargs else [])))
         if name in self.fails:
             raise RuntimeError(f"{name} has no network\nand more to say")
@@ -130,6 +132,12 @@ def test_a_run_that_goes_on_and_its_other_tests_continue_the_tracked_run(fake, j
     fake.calls.clear()
     train.main(job("CoOp", *tested, *new, output=tmp_path / "other"))
     assert fake.calls[0][1]["id"] != first["id"]  # no part of the run
+
+
+def test_what_a_tracker_draws_is_no_part_of_the_run(fake, job, tmp_path):
+    plain = train.main(job("CoOp"))
+    tracked = train.main(job("CoOp", "LOG.WANDB", "True", output=tmp_path / "tracked"))
+    assert fake.calls and tracked["checkpoint"] == plain["checkpoint"]
 
 
 @pytest.mark.parametrize(
