@@ -81,6 +81,10 @@ def describe(cfg: CfgNode) -> dict[str, Any]:
     return settings | (trainer.fingerprint(cfg) if hasattr(trainer, "fingerprint") else {})
 
 
+class FolderBusy(UserError):
+    """Another process works in a folder."""
+
+
 class RunFolder:
     """The folder `cfg.OUTPUT_DIR` and what a job may do with it.
 
@@ -297,13 +301,14 @@ def lock_folder(path: Path, elsewhere: str) -> Iterator[None]:
         elsewhere: what else the user can choose, for the message.
 
     Raises:
-        UserError: another process works there, or the folder cannot be made.
+        FolderBusy: another process works there.
+        UserError: the folder cannot be made.
     """
     mkdir_if_missing(str(path))
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if not try_lock(descriptor, fcntl.LOCK_EX):
-            raise UserError(f"another process works in {path}: wait for it, or choose {elsewhere}")
+            raise FolderBusy(f"another process works in {path}: wait for it, or choose {elsewhere}")
         yield
     finally:
         os.close(descriptor)

@@ -15,7 +15,7 @@ from runs.command import expected_errors
 from runs.config import dataset_label, setup_cfg
 from runs.folder import RunFolder, checkpoint_digest
 from runs.inputs import look
-from runs.machine import device_name, memory_shortage, peak_memory
+from runs.machine import MemoryShortage, device_name, memory_shortage, peak_memory
 from runs.metrics import metrics
 from runs.predictions import FILE as PREDICTIONS
 from runs.predictions import MAKE, check_can_keep, gather, write_predictions
@@ -28,14 +28,14 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         The content of results.json (None with --no-train).
 
     Raises:
-        one of `expected_errors`; a UserError where the memory of the GPU, or that of the workers
-            that load images, is too small.
+        one of `expected_errors`; a MemoryShortage where the memory of the GPU or the machine, or
+            that of the workers that load images, is too small.
     """
     try:
         return _run(args)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if shortage := memory_shortage(error):
-            raise UserError(shortage) from error
+            raise MemoryShortage(shortage) from error
         raise
 
 

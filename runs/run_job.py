@@ -6,6 +6,7 @@ from typing import Any
 
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
+from datasets.errors import DatasetError
 from runs.command import expected_errors
 from runs.config import build_parser, dataset_label, setup_cfg
 from runs.folder import RunFolder
@@ -101,13 +102,13 @@ def check_datasets(job: Job, tests: list[Evaluation], source: str = "") -> None:
     """Read every other dataset that is still to be tested, before anything is trained.
 
     Raises:
-        UserError: naming all that cannot be used, and why.
+        DatasetError: naming all that cannot be used, and why.
     """
     targets = [t for t in tests if t.dataset != job.dataset and not t.results.is_file()]
     problems = [problem for target in targets if (problem := _problem(job, target, source))]
     if problems:
         what = "1 target dataset" if len(problems) == 1 else f"{len(problems)} target datasets"
-        raise UserError(f"nothing is run, {what} cannot be used:\n  " + "\n  ".join(problems))
+        raise DatasetError(f"nothing is run, {what} cannot be used:\n  " + "\n  ".join(problems))
 
 
 def _problem(job: Job, target: Evaluation, source: str) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 
 from runs import command
 from runs.claims import FAILED, GIVEN_BACK, Claim, take
+from runs.failures import MARK, kind_of
 from runs.results import readable_results
 
 SIZE = struct.Struct("!I")  # of what follows, in bytes
@@ -89,17 +90,25 @@ def answer(connection: socket.socket) -> int | None:
 
 
 def exit_code(call: Callable[[], object]) -> int:
-    """Run a `main` as a program, and return what its process would end with."""
+    """Run a `main` as a program, and return what its process would end with.
+
+    What it says of a failure ends with the kind of it, see `runs.failures`.
+    """
     try:
         command.run(call, resumes=True)
     except SystemExit as stop:
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        kind = kind_of(stop) if code else ""
+    except BaseException as error:
         traceback.print_exc()
-        return 1
-    return 0
+        code, kind = 1, kind_of(error)
+    else:
+        return 0
+    if kind:
+        print(f"{MARK}{kind}", file=sys.stderr)
+    return code
 
 
 def serve(connection: socket.socket, name: str, once: bool = False) -> int:
@@ -214,6 +223,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 if __name__ == "__main__":
     # threads that wait must not spin, see `command.run`
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # how jobs are asked to end; a shell lets what it starts with & ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:  # while there was nothing to do

@@ -19,9 +19,8 @@ from tools.studies.state import (
     STATES,
     Failure,
     claim_path,
-    last_error,
+    failure,
     log_folder,
-    log_path,
     state_of,
 )
 
@@ -65,8 +64,8 @@ def status(study: Study) -> str:
     for word in ("running", "stale"):
         lines += [_who(job, found[job]) for job in study.jobs if states[job] == word]
     for job in (job for job, word in states.items() if word == "failed"):
-        log = log_path(study, job, failed=True)
-        lines += [f"{job.name}: {last_error(log)}", f"    log: {log}"]
+        failed = failure(study, job)
+        lines += [f"{job.name}: {_reason(failed)}", f"    log: {failed.log}"]
     return "\n".join(lines)
 
 
@@ -127,12 +126,17 @@ def table(study: Study, options: Sequence[str] = (), without: Collection[Job] = 
 
 
 def tell_failures(study: Study, failures: Sequence[Failure]) -> None:
-    """Say on stderr which jobs failed: those with the same error together, and one log."""
+    """Say on stderr which jobs failed: those of a kind and with an error together, and one log."""
     print(f"{len(failures)} of {len(study.jobs)} jobs failed:", file=sys.stderr)
-    by_error: dict[str, list[Failure]] = defaultdict(list)
-    for failure in failures:
-        by_error[failure.error].append(failure)
-    for error, group in by_error.items():
+    by_reason: dict[str, list[Failure]] = defaultdict(list)
+    for one in sorted(failures, key=lambda one: one.kind):
+        by_reason[_reason(one)].append(one)
+    for reason, group in by_reason.items():
         others = f" and {len(group) - 1} more" if len(group) > 1 else ""
-        print(f"  {group[0].job.name}{others}: {error}", file=sys.stderr)
+        print(f"  {group[0].job.name}{others}: {reason}", file=sys.stderr)
         print(f"    log: {group[0].log}", file=sys.stderr)
+
+
+def _reason(failed: Failure) -> str:
+    """Why a job failed, its kind first."""
+    return f"{failed.kind}, {failed.error}" if failed.kind else failed.error

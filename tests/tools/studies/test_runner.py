@@ -13,10 +13,11 @@ import time
 import pytest
 import torch
 
-from runs.claims import FAILED, take
+from runs.claims import FAILED, history, take
 from tests.runs.hearts import stop_heart
 from tools.studies import processes, runner
 from tools.studies.processes import Seat, places
+from tools.studies.report import status
 from tools.studies.runner import Rules, Runner, run
 from tools.studies.state import claim_path, log_folder, log_path, state
 
@@ -119,7 +120,10 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setattr(Seat, "seconds", property(seconds))
 
 
-KILLED = ["killed by signal 9", "FAILED, error: killed by signal 9, 2 times"]
+KILLED = [
+    "killed by signal 9",
+    "FAILED, error: killed by signal 9, 2 times (as happens when the memory is full)",
+]
 
 
 def process_of(said: list[str]) -> str:
@@ -141,6 +145,34 @@ def test_a_job_that_fails_is_tried_again_as_often_as_asked(outcomes):
     said = outcomes("fails", "a", retries=2)["fails"]
     assert len(said) == 3 and len(set(said)) == 3  # a new process each time
     assert [one.startswith("FAILED") for one in said] == [False, False, True]
+
+
+def test_what_would_fail_again_is_not_tried_again(outcomes):
+    said = outcomes("has_no_data", "is_refused", "needs_more_memory", retries=1)
+    assert said["has_no_data"] == ["FAILED (missing data), error: no such folder"]
+    assert said["is_refused"] == ["FAILED (refused), error: X is 1, expected 2"]
+    why = "error: too little: a smaller batch needs less"
+    assert said["needs_more_memory"] == [f"out of memory, {why}", f"FAILED (out of memory), {why}"]
+
+
+def test_failures_are_told_by_their_kind_and_by_status_as_well(read, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    tags = ("needs_more_memory", "has_no_data", "fails", "is_refused")
+    methods = {"CoOp": {"variants": [{"tag": tag, "opts": {}} for tag in tags]}}
+    study = read(protocols="fewshot", shots=1, datasets="shapes", seeds=[1, 2], methods=methods)
+    with pytest.raises(SystemExit):
+        run(study)
+    told = capsys.readouterr().err.splitlines()
+    names = [job.name for job in study.jobs[:4]]
+    memory, data, fails, refused = (f"  {name} and 1 more: " for name in names)
+    assert told[0] == "8 of 8 jobs failed:"
+    assert [line for line in told[1:] if "    log: " not in line and fails[:-12] not in line] == [
+        f"{data}missing data, error: no such folder",
+        f"{memory}out of memory, error: too little: a smaller batch needs less",
+        f"{refused}refused, error: X is 1, expected 2",
+    ]
+    shown = status(study).splitlines()
+    assert f"{names[1]}: missing data, error: no such folder" in shown
 
 
 def test_a_worker_that_dies_before_its_children_takes_only_its_job_along(outcomes):
@@ -184,6 +216,25 @@ def test_a_machine_on_which_all_fails_leaves_the_rest_to_others(read, monkeypatc
     assert [f.job.seed for f in found] == [1, 2, 3]
     assert "no more are taken, 2 are left to other machines" in capsys.readouterr().out
     assert [state(study, job) for job in study.jobs] == ["failed"] * 3 + ["to do"] * 2
+
+
+def test_a_broken_machine_does_not_use_up_the_tries_of_a_job(read, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    monkeypatch.setattr(runner, "QUICK_SECONDS", float("inf"))
+    methods = {"CoOp": {"variants": [{"tag": "fails", "opts": {}}]}}
+    study = read(protocols="base2new", datasets="shapes", seeds=[1, 2, 3, 4], methods=methods)
+    assert Runner(study, [None], Rules(pulls=True, retries=1)).run() == []
+    assert "no more are taken, 4 are left to other machines" in capsys.readouterr().out
+    found = [history(claim_path(study, job)).failures for job in study.jobs]
+    assert found == [1, 1, 1, 0]
+
+
+def test_jobs_that_are_refused_say_nothing_of_the_machine(read, monkeypatch):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    monkeypatch.setattr(runner, "QUICK_SECONDS", float("inf"))
+    methods = {"CoOp": {"variants": [{"tag": "is_refused", "opts": {}}]}}
+    study = read(protocols="base2new", datasets="shapes", seeds=[1, 2, 3, 4], methods=methods)
+    assert len(Runner(study, [None], Rules(pulls=True)).run()) == 4
 
 
 def test_what_others_do_is_left_to_them_or_waited_for(read, monkeypatch, capsys):
