@@ -12,6 +12,7 @@ cannot be taken away, the process ends with that code instead: whoever sent it s
 """
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -28,12 +29,14 @@ from typing import Any
 
 from runs import command
 from runs.claims import FAILED, GIVEN_BACK, Claim, take
+from runs.failures import MARK, kind_of
 from runs.results import readable_results
 
 SIZE = struct.Struct("!I")  # of what follows, in bytes
 CODE = struct.Struct("!B")  # the answer
 TAKEN = 75  # an exit code: the job is, or has become, another process'
 INTERRUPTED = 128 + signal.SIGINT
+ENDS = (signal.SIGINT, signal.SIGTERM)  # how a job is asked to end
 BEGUN = 255  # no exit code: the job was received
 
 
@@ -90,17 +93,25 @@ def answer(connection: socket.socket) -> int | None:
 
 
 def exit_code(call: Callable[[], object]) -> int:
-    """Run a `main` as a program, and return what its process would end with."""
+    """Run a `main` as a program, and return what its process would end with.
+
+    What it says of a failure ends with the kind of it, see `runs.failures`.
+    """
     try:
         command.run(call, resumes=True)
     except SystemExit as stop:
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        kind = kind_of(stop) if code else ""
+    except BaseException as error:
         traceback.print_exc()
-        return 1
-    return 0
+        code, kind = 1, kind_of(error)
+    else:
+        return 0
+    if kind:
+        print(f"{MARK}{kind}", file=sys.stderr)
+    return code
 
 
 def serve(connection: socket.socket, name: str, once: bool = False) -> int:
@@ -115,6 +126,8 @@ def serve(connection: socket.socket, name: str, once: bool = False) -> int:
     from runs.process_state import ProcessState  # needs torch
 
     state = ProcessState()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: it need not be looked through after each job
     os.register_at_fork(after_in_child=connection.close)  # who waits for the end shall see it
     while task := Task.receive(connection):
         _tell(connection, BEGUN)
@@ -215,8 +228,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _end_by_signals() -> None:
     """Let the first request to end interrupt the job, and no other one its giving back.
 
-    Who began this process asks with SIGINT; Slurm asks all processes with SIGTERM, and those that
-    can be queued again with SIGUSR1 or SIGUSR2, which is left to who began this one.
+    Who began this process asks with SIGINT, which a shell lets ignore what it starts with &; Slurm
+    asks all processes with SIGTERM, and those that can be queued again with SIGUSR1 or SIGUSR2,
+    which is left to who began this one.
     """
     asked = False
 
@@ -226,7 +240,7 @@ def _end_by_signals() -> None:
             asked = True
             raise KeyboardInterrupt
 
-    for end in (signal.SIGINT, signal.SIGTERM):
+    for end in ENDS:
         signal.signal(end, interrupt)
         # at the end Python would put back what kills
         atexit.register(signal.signal, end, signal.SIG_IGN)

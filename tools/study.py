@@ -4,6 +4,7 @@
     python -m tools.study work configs/studies/embedded_base2new.yaml
     python -m tools.study status configs/studies/embedded_base2new.yaml
     python -m tools.study table configs/studies/embedded_base2new.yaml [-- options of tools.tables]
+    python -m tools.study best configs/studies/embedded_search.yaml [--by H] [--write best.yaml]
     python -m tools.study run configs/studies/base2new.yaml --on slurm --workers 16 \\
         --slurm partition=gpu,time=240,gres=gpu:1
     python -m tools.study cancel configs/studies/base2new.yaml
@@ -11,7 +12,8 @@
 A study is a YAML file with methods, datasets, seeds and protocols. Its jobs run one after another,
 or one on each GPU, in processes that stay loaded. Started again, it skips what is done and resumes
 what was cut off. `work` does jobs of it beside other commands, on all machines that see the same
-output folder. docs/protocols.md explains the file, docs/cluster.md how to use several machines.
+output folder. `best` is for a study with a search over settings, docs/search.md. docs/protocols.md
+explains the file, docs/cluster.md how to use several machines.
 """
 
 import argparse
@@ -21,9 +23,12 @@ from collections.abc import Callable, Sequence
 from dassl.utils import UserError
 from runs import command
 from runs.config import REPOSITORY
+from tools.studies.best import measure_of, searched, write
+from tools.studies.best import table as best_table
 from tools.studies.file import Study, read_study
 from tools.studies.report import status, table, watch
 from tools.studies.runner import Rules, run
+from tools.studies.search_figures import write_figures
 from tools.studies.slurm import follow, submit
 from tools.studies.workers import cancel
 
@@ -37,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         "work": "do jobs that are open, beside other commands, until none is",
         "status": "show where the study stands",
         "table": "show the results that are there",
+        "best": "choose the best setting of a search on each dataset, on validation images",
         "cancel": "end the workers that were submitted (run --on)",
     }
     for name, text in texts.items():
@@ -57,6 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "status":
             watch = "show it anew every so many seconds (default: 5) until all is done"
             add("--watch", type=float, nargs="?", const=5.0, metavar="SECONDS", help=watch)
+        if name == "best":
+            usual = "what is compared (default: H, or accuracy where there is no H)"
+            add("--by", metavar="MEASURE", help=f"H, base, new or accuracy: {usual}")
+            add("--method", metavar="NAME", help="of the search (default: each)")
+            add("--write", type=command.path, metavar="FILE",
+                help="write the best settings as a table that PER_DATASET reads")  # fmt: skip
+            add("--plots", type=command.path, metavar="FOLDER",
+                help="draw a curve over one knob, or a map of each two")  # fmt: skip
     return parser
 
 
@@ -115,10 +129,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(cancel(study))
     elif args.command == "table":
         table(study, options)
+    elif args.command == "best":
+        best(study, args)
     elif args.watch is None:
         print(status(study))
     else:
         watch(study, args.watch)
+
+
+def best(study: Study, args: argparse.Namespace) -> None:
+    """Print the best settings of a search, and write and draw what is asked for."""
+    found = searched(study, measure_of(study, args.by), args.method)
+    print(best_table(study, found))
+    if args.write:
+        write(study, found, args.write)
+        print(args.write)
+    if args.plots:
+        print(*write_figures(study, found, args.plots), sep="\n")
 
 
 if __name__ == "__main__":

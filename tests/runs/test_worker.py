@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import io
 import json
 import logging
@@ -79,7 +80,8 @@ def test_all_methods_in_any_order_end_as_each_in_a_process_of_its_own(data_root,
 @pytest.fixture
 def note_state(monkeypatch):
     """Note the state of this process; it is put back at the end whatever a test did."""
-    monkeypatch.setattr(atexit, "register", atexit.register)  # so that the original comes back
+    for name in ("register", "unregister"):  # so that the originals come back
+        monkeypatch.setattr(atexit, name, getattr(atexit, name))
     states = []
 
     def note() -> ProcessState:
@@ -213,7 +215,7 @@ def test_what_only_the_end_of_a_process_takes_away_is_told(note_state, monkeypat
 
 
 def test_what_a_module_registers_for_the_end_stays_and_what_a_job_does_is_told(
-    note_state, tmp_path
+    note_state, tmp_path, monkeypatch
 ):
     state = note_state()
     module = compile("import atexit\natexit.register(print)", "module", "exec")
@@ -224,9 +226,16 @@ def test_what_a_module_registers_for_the_end_stays_and_what_a_job_does_is_told(
     exec(ends_workers, torchs)
     torchs["start"]()  # as a loader with workers that stay and memory that is pinned
     assert state.left_over() == ""
-    atexit.register(print)
+    # and so does what its code asks for while it is loaded
+    source = "import atexit\ndef ask():\n    atexit.register(print)\nask()\n"
+    (tmp_path / "asks_at_once.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    asks = importlib.import_module("asks_at_once")
+    assert state.left_over() == ""
+    asks.ask()
     assert state.left_over() == "calls at the end of the process"
     atexit.unregister(print)
+    assert state.left_over() == ""
 
 
 def test_tasks_of_any_length_reach_a_worker_and_codes_come_back():
@@ -292,7 +301,7 @@ def test_a_job_that_was_taken_over_is_left_as_it_is(do, tmp_path, capfd):
     [
         (lambda: None, 0, ""),
         (lambda: sys.exit(), 0, ""),
-        (lambda: sys.exit(2), 2, ""),
+        (lambda: sys.exit(2), 2, "Kind of failure: refused\n"),
         (lambda: sys.exit("no"), 1, "no\n"),
         (lambda: [][0], 1, "IndexError"),
         (lambda: signal.raise_signal(signal.SIGINT), 130, "the same command continues"),

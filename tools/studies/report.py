@@ -19,9 +19,8 @@ from tools.studies.state import (
     STATES,
     Failure,
     claim_path,
-    last_error,
+    failure,
     log_folder,
-    log_path,
     state_of,
 )
 
@@ -63,21 +62,21 @@ def status(study: Study) -> str:
     summary = ", ".join(f"{counts[word]} {word}" for word in STATES if counts[word])
     lines = [tabulate(body, headers, disable_numparse=True), "", f"{len(states)} jobs: {summary}"]
     for word in ("running", "stale"):
-        lines += [_who(job, found[job]) for job in study.jobs if states[job] == word]
+        lines += [_who(job, found[job], now) for job in study.jobs if states[job] == word]
     for job in (job for job, word in states.items() if word == "failed"):
-        log = log_path(study, job, failed=True)
-        lines += [f"{job.name}: {last_error(log)}", f"    log: {log}"]
+        failed = failure(study, job)
+        lines += [f"{job.name}: {_reason(failed)}", f"    log: {failed.log}"]
     return "\n".join(lines)
 
 
-def _who(job: Job, claims: History) -> str:
-    """Who does a job, since when, and how far it is."""
+def _who(job: Job, claims: History, now: float) -> str:
+    """Who does a job, since when (`now` is the time of the file system), and how far it is."""
     holder = claims.holder
     assert holder is not None
     where = f"{holder.owner.get('host', 'unknown')} (process {holder.owner.get('pid', 'unknown')})"
     if not holder.alive:
         return f"{job.name}: stale, nothing heard of {where} for {duration(holder.quiet)}"
-    since = max(0.0, time.time() - float(holder.owner.get("since", time.time())))
+    since = max(0.0, now - float(holder.owner.get("since", now)))
     return f"{job.name}: on {where} for {duration(since)}{_progress(job)}"
 
 
@@ -117,22 +116,29 @@ def table(study: Study, options: Sequence[str] = (), without: Collection[Job] = 
         UserError: there are no results, or they do not fit the options.
         SystemExit: the options are wrong.
     """
-    folders = [str(job.folder) for job in study.jobs if job not in without and job.found()]
-    if not folders:
+    found = {job: [] if job in without else job.found() for job in study.jobs}
+    results = [one for several in found.values() for one in several]
+    if not results:
         raise UserError(f"{study.path} has no results yet: python -m tools.study run {study.path}")
-    tables.deliver(tables.build_parser().parse_args([*folders, "--complete", *options]))
-    missing = sum(job in without or not job.done() for job in study.jobs)
+    args = tables.build_parser().parse_args([str(log_folder(study)), "--complete", *options])
+    tables.deliver(args, results)
+    missing = sum(len(several) < len(job.evaluations()) for job, several in found.items())
     if missing:
         print(f"{missing} of {len(study.jobs)} jobs are missing or not complete", file=sys.stderr)
 
 
 def tell_failures(study: Study, failures: Sequence[Failure]) -> None:
-    """Say on stderr which jobs failed: those with the same error together, and one log."""
+    """Say on stderr which jobs failed: those of a kind and with an error together, and one log."""
     print(f"{len(failures)} of {len(study.jobs)} jobs failed:", file=sys.stderr)
-    by_error: dict[str, list[Failure]] = defaultdict(list)
-    for failure in failures:
-        by_error[failure.error].append(failure)
-    for error, group in by_error.items():
+    by_reason: dict[str, list[Failure]] = defaultdict(list)
+    for one in sorted(failures, key=lambda one: one.kind):
+        by_reason[_reason(one)].append(one)
+    for reason, group in by_reason.items():
         others = f" and {len(group) - 1} more" if len(group) > 1 else ""
-        print(f"  {group[0].job.name}{others}: {error}", file=sys.stderr)
+        print(f"  {group[0].job.name}{others}: {reason}", file=sys.stderr)
         print(f"    log: {group[0].log}", file=sys.stderr)
+
+
+def _reason(failed: Failure) -> str:
+    """Why a job failed, its kind first."""
+    return f"{failed.kind}, {failed.error}" if failed.kind else failed.error

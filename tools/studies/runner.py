@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from dassl.utils import UserError, progress
 from runs import command
-from runs.claims import DEATHS, history, reset
-from runs.inputs import Inputs
+from runs.claims import DEATHS, History, history, reset
+from runs.failures import DATA, LASTING, REFUSED, kind_of
 from runs.jobs import Job, dataset_problem
 from runs.results import writing
-from runs.run_job import check_done
+from runs.run_job import Seen, check_done
 from runs.worker import INTERRUPTED, TAKEN
 from tools.studies.file import Study
 from tools.studies.processes import GRACE_SECONDS, Seat, end_all, places, readable
@@ -22,8 +22,8 @@ from tools.studies.report import duration, say, table, tell_failures
 from tools.studies.state import (
     Failure,
     claim_path,
+    failure,
     give_up,
-    last_error,
     log_folder,
     log_path,
     refuse,
@@ -91,7 +91,7 @@ def conclude(study: Study, failures: Sequence[Failure], with_table: bool = True)
     Raises:
         SystemExit: code 1 if a job failed.
     """
-    failed = {failure.job for failure in failures}  # what they found before may be of other images
+    failed = {one.job for one in failures}  # what they found before may be of other images
     if with_table and any(job.found() for job in study.jobs if job not in failed):
         try:
             table(study, without=failed)
@@ -142,11 +142,12 @@ class Runner:
         try:
             while (self.queue or self._busy()) and not self.interrupted:
                 self._give()
-                self._collect()
                 bar.update(self.finished - bar.n)
                 bar.refresh()
                 talking = [s.connection for s in self._busy() if s.connection is not None]
                 readable(talking, POLL_SECONDS)
+                self._collect()
+            bar.update(self.finished - bar.n)
         finally:
             bar.close()
             end_all(self.seats)
@@ -214,12 +215,21 @@ class Runner:
             return False, f"{_found(job)}, by another process"
         if found.running:
             return False, ""
+        told = log_path(self.study, job, failed=True).is_file()
         if found.deaths >= DEATHS:
-            return False, self._failed(give_up(self.study, job))
-        failed = log_path(self.study, job, failed=True)
-        if failed.is_file() and found.failures > self.rules.retries:
-            return False, self._failed(Failure(job, last_error(failed), failed))
+            if told and not log_path(self.study, job).is_file():  # it was given up before
+                return False, self._failed(failure(self.study, job))
+            died = f"{DEATHS} processes that did it have died"
+            return False, self._failed(give_up(self.study, job, died))
+        if told and found.failures:
+            failed = failure(self.study, job)
+            if not self._again(failed, found):
+                return False, self._failed(failed)
         return True, ""
+
+    def _again(self, failed: Failure, found: History) -> bool:
+        """Whether a job that has failed is tried again."""
+        return found.failures <= self.rules.retries and failed.kind not in LASTING
 
     def _collect(self) -> None:
         """Take note of the jobs that have ended."""
@@ -238,19 +248,18 @@ class Runner:
                 continue
             self._longest = max(self._longest, seconds)
             outcome, again = self._outcome(job, code, late > 0)
-            if again:
+            if again:  # at the end, so that others may take it
                 say(f"{job.name}: {outcome} ({duration(seconds)}), is tried again")
                 self.queue.append(job)
-                continue
-            self.ran += 1
-            self._tell(job, outcome, seconds)
-            self._judge_machine(outcome, seconds)
+            else:
+                self.ran += 1
+                self._tell(job, outcome, seconds)
+            self._judge_machine(job, code, seconds)
 
     def _outcome(self, job: Job, code: int, late: bool) -> tuple[str, bool]:
         """What became of a job, in words, and whether it is tried again."""
         if code == 0 and job.done():
             return _found(job), False
-        failed = log_path(self.study, job, failed=True)
         if late:
             minutes = f"{self.rules.minutes:g} minutes (--limit)"
             why = f"it took longer than {minutes}, and goes on if run again"
@@ -261,19 +270,21 @@ class Runner:
             self._killed[job] += 1  # some before they could claim it
             if max(found.deaths, self._killed[job]) < DEATHS:
                 return why, True
-            return self._failed(give_up(self.study, job, f"{why}, {DEATHS} times")), False
-        if failed.is_file():
-            failure = Failure(job, last_error(failed), failed)
-            if found.failures <= self.rules.retries:
-                return failure.error, True
-            return self._failed(failure), False
-        # a worker that could not even begin
-        return self._failed(give_up(self.study, job, last_error(log_path(self.study, job)))), False
+            full = " (as happens when the memory is full)" if -code == signal.SIGKILL else ""
+            why = f"{why}, {DEATHS} times{full}"
+            return self._failed(give_up(self.study, job, why)), False
+        if not log_path(self.study, job, failed=True).is_file():
+            # a worker that could not even begin
+            return self._failed(give_up(self.study, job)), False
+        failed = failure(self.study, job)
+        if self._again(failed, found):
+            return f"{failed.kind or 'failed'}, {failed.error}", True
+        return self._failed(failed), False
 
-    def _failed(self, failure: Failure) -> str:
+    def _failed(self, failed: Failure) -> str:
         """Note a failure; what is said of it."""
-        self.failures.append(failure)
-        return f"FAILED, {failure.error}"
+        self.failures.append(failed)
+        return failed.said
 
     def _tell(self, job: Job, outcome: str, seconds: float | None = None) -> None:
         """Say what became of a job."""
@@ -281,10 +292,11 @@ class Runner:
         took = "" if seconds is None else f" ({duration(seconds)}{self._left()})"
         say(f"[{self.finished}/{len(self.study.jobs)}] {job.name}: {outcome}{took}")
 
-    def _judge_machine(self, outcome: str, seconds: float) -> None:
-        """Take no more jobs where each fails at once: others can do them."""
-        quick = outcome.startswith("FAILED") and seconds < QUICK_SECONDS
-        self._quick = self._quick + 1 if quick else 0
+    def _judge_machine(self, job: Job, code: int, seconds: float) -> None:
+        """Take no more jobs where each fails at once, as none would elsewhere that is refused."""
+        if code and failure(self.study, job).kind == REFUSED:
+            return
+        self._quick = self._quick + 1 if code and seconds < QUICK_SECONDS else 0
         if self.rules.pulls and self._quick >= QUICK_FAILURES and self.queue:
             say(
                 f"{self._quick} jobs in a row have failed here within {QUICK_SECONDS:g} s each: "
@@ -326,7 +338,7 @@ def to_do(study: Study) -> tuple[list[Job], list[Failure]]:
 def _look_at_done(study: Study) -> tuple[list[Job], list[Failure]]:
     """The jobs that are left; what is done with other settings or images is a failure."""
     left, failures = [], []
-    seen: dict[str, Inputs | None] = {}
+    seen = Seen()
     notes: list[str] = []
     for job in study.jobs:
         if not job.done():
@@ -336,7 +348,7 @@ def _look_at_done(study: Study) -> tuple[list[Job], list[Failure]]:
             notes += check_done(job, seen)
             log_path(study, job, failed=True).unlink(missing_ok=True)
         except command.expected_errors() as error:
-            failures.append(refuse(study, job, str(error)))
+            failures.append(refuse(study, job, str(error), kind_of(error)))
     for note in dict.fromkeys(notes):
         say(f"Note: {note}")
     return left, failures
@@ -353,7 +365,8 @@ def _look_at_data(study: Study, jobs: list[Job]) -> tuple[list[Job], list[Failur
                 problems[dataset] = dataset_problem(dataset, job.data)
         found = [f"{dataset}: {problems[dataset]}" for dataset in needed if problems[dataset]]
         if found:
-            failures.append(refuse(study, job, "cannot be used, " + "\n".join(found)))
+            why = "cannot be used, " + "\n".join(found)
+            failures.append(refuse(study, job, why, DATA))
         else:
             todo.append(job)
     unusable = ", ".join(dataset for dataset, problem in problems.items() if problem)

@@ -19,7 +19,7 @@ from tools.studies.parameters import LOCAL, Parameters, read_parameters
 from tools.studies.processes import places
 from tools.studies.report import say
 from tools.studies.runner import Rules, conclude, prepare
-from tools.studies.state import Failure, last_error, log_path, state
+from tools.studies.state import Failure, failure, state
 from tools.studies.submitted import Worker
 from tools.studies.workers import Submitted
 
@@ -225,8 +225,7 @@ def _wait(study: Study) -> list[Failure]:
         for job in (job for job in states if states[job] not in OPEN):
             failed = states[job] == "failed"
             if failed:
-                log = log_path(study, job, failed=True)
-                failures.append(Failure(job, last_error(log), log))
+                failures.append(failure(study, job))
             if failed or not first:
                 ended = len(study.jobs) - len(left)
                 say(f"[{ended}/{len(study.jobs)}] {job.name}: {states[job]}")

@@ -7,7 +7,8 @@ failure. Who does a job claims it, with `<job>.claim-<n>` beside the log: see `r
 from dataclasses import dataclass
 from pathlib import Path
 
-from runs.claims import DEATHS, History, history
+from runs.claims import History, history
+from runs.failures import MARK, OTHER, told
 from runs.job_words import words_of
 from runs.jobs import Job
 from runs.worker import Task
@@ -18,11 +19,23 @@ STATES = ("done", "running", "failed", "stale", "cut off", "to do")
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that failed: its last error line, and where all its output is."""
+    """A job that failed.
+
+    Attributes:
+        error: what its log says from the last `error:` on, else its last line.
+        log: where all its output is.
+        kind: see `runs.failures`.
+    """
 
     job: Job
     error: str
     log: Path
+    kind: str = OTHER
+
+    @property
+    def said(self) -> str:
+        """What is said of it."""
+        return f"FAILED{f' ({self.kind})' if self.kind else ''}, {self.error}"
 
 
 def log_folder(study: Study) -> Path:
@@ -36,15 +49,26 @@ def log_path(study: Study, job: Job, failed: bool = False) -> Path:
     return log_folder(study) / f"{'-'.join(parts)}{'.failed' if failed else ''}.log"
 
 
-def last_error(log: Path) -> str:
-    """Why a job failed: what its log says from the last `error:` on, else its last line."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    lines = [line.strip() for line in lines if line.strip()] or ["it wrote nothing"]
+def failure(study: Study, job: Job) -> Failure:
+    """A job that has failed, as the log of its failure tells."""
+    log = log_path(study, job, failed=True)
+    kind, text = told(_text(log) or "")
+    return Failure(job, last_error(text), log, kind)
+
+
+def last_error(text: str) -> str:
+    """What a log says from the last `error:` on, else its last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it wrote nothing"]
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     return " ".join(lines[errors[-1] if errors else -1 :])
+
+
+def _text(log: Path) -> str | None:
+    """The content of a log; None if there is none."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
 
 
 def claim_path(study: Study, job: Job) -> Path:
@@ -87,16 +111,22 @@ def state_of(study: Study, job: Job, found: History) -> str:
 
 
 def give_up(study: Study, job: Job, why: str = "") -> Failure:
-    """A job whose processes have died: its log is that of a failure, which says so."""
-    log, failed = log_path(study, job), log_path(study, job, failed=True)
+    """A job that its process did not end itself: its log is that of a failure, which says so.
+
+    Args:
+        study, job: of it.
+        why: in words; empty: what the log says.
+    """
+    log = log_path(study, job)
+    why = why or last_error(_text(log) or "")
     with log.open("a", encoding="utf-8") as file:
-        file.write(f"\nerror: {why or f'{DEATHS} processes that did it have died'}\n")
-    log.replace(failed)
-    return Failure(job, last_error(failed), failed)
+        file.write(f"\nerror: {why.removeprefix('error: ')}\n")
+    log.replace(log_path(study, job, failed=True))
+    return failure(study, job)
 
 
-def refuse(study: Study, job: Job, why: str) -> Failure:
+def refuse(study: Study, job: Job, why: str, kind: str) -> Failure:
     """A job that fails without being started, with a log that says why."""
     log = log_path(study, job, failed=True)
-    log.write_text(f"error: {why}\n", encoding="utf-8")
-    return Failure(job, last_error(log), log)
+    log.write_text(f"error: {why}\n{MARK}{kind}\n", encoding="utf-8")
+    return failure(study, job)

@@ -13,6 +13,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dassl.utils import UserError
+from datasets.errors import DatasetError
+from runs.command import mistakes_told
+from runs.machine import MemoryShortage
+
+RAISED = {
+    "needs_more_memory": MemoryShortage("too little: a smaller batch needs less"),
+    "has_no_data": DatasetError("no such folder"),
+    "is_refused": UserError("X is 1, expected 2"),
+}
+
 
 def main(words: Sequence[str]) -> None:
     """Do what the word `--tag=` says."""
@@ -27,6 +38,9 @@ def main(words: Sequence[str]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif tag == "leaves_a_thread_that_is_waited_for":
         threading.Thread(target=time.sleep, args=(600,)).start()
+    elif tag in RAISED:
+        with mistakes_told():
+            raise RAISED[tag]
     elif tag == "fails":
         sys.exit(1)
     elif tag == "leaves_a_thread":

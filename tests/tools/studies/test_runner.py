@@ -13,10 +13,11 @@ import time
 import pytest
 import torch
 
-from runs.claims import FAILED, take
+from runs.claims import FAILED, history, take
 from tests.runs.hearts import stop_heart
 from tools.studies import processes, runner
 from tools.studies.processes import Seat, places
+from tools.studies.report import status
 from tools.studies.runner import Rules, Runner, run
 from tools.studies.state import claim_path, log_folder, log_path, state
 
@@ -88,6 +89,31 @@ def test_an_interrupt_ends_all_jobs_first(read, tmp_path, monkeypatch, capsys, n
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_signal_to_all_processes_kills_no_job(read, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 300.0)
+    monkeypatch.setenv("ODD_JOBS", str(tmp_path))
+    study = read(protocols="base2new", datasets="shapes", seeds=1, methods={
+        "CoOp": {"variants": [{"tag": "is_interrupted", "opts": {}}]}})  # fmt: skip
+    (job,) = study.jobs
+    claim = claim_path(study, job)
+
+    def interrupt() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        for number in (history(claim).holder.owner["pid"], os.getpid()):  # as a scheduler does
+            os.kill(number, signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(SystemExit) as stop:
+        run(study)
+    thread.join()
+    assert stop.value.code == 130 and (tmp_path / "ended").exists()
+    found = history(claim)
+    assert (found.failures, found.deaths, found.running) == (0, 0, False)
+
+
 @pytest.fixture
 def outcomes(read, monkeypatch, tmp_path, capsys):
     """All that a runner says of jobs that `odd_jobs` does, one after another, by their tags."""
@@ -119,7 +145,10 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setattr(Seat, "seconds", property(seconds))
 
 
-KILLED = ["killed by signal 9", "FAILED, error: killed by signal 9, 2 times"]
+KILLED = [
+    "killed by signal 9",
+    "FAILED, error: killed by signal 9, 2 times (as happens when the memory is full)",
+]
 
 
 def process_of(said: list[str]) -> str:
@@ -141,6 +170,37 @@ def test_a_job_that_fails_is_tried_again_as_often_as_asked(outcomes):
     said = outcomes("fails", "a", retries=2)["fails"]
     assert len(said) == 3 and len(set(said)) == 3  # a new process each time
     assert [one.startswith("FAILED") for one in said] == [False, False, True]
+
+
+def test_what_would_fail_again_is_not_tried_again(outcomes):
+    said = outcomes("has_no_data", "is_refused", "needs_more_memory", retries=1)
+    assert said["has_no_data"] == ["FAILED (missing data), error: no such folder"]
+    assert said["is_refused"] == ["FAILED (refused), error: X is 1, expected 2"]
+    why = "error: too little: a smaller batch needs less"
+    assert said["needs_more_memory"] == [f"out of memory, {why}", f"FAILED (out of memory), {why}"]
+
+
+def test_failures_are_told_by_their_kind_and_by_status_as_well(read, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    tags = ("needs_more_memory", "has_no_data", "fails", "is_refused")
+    methods = {"CoOp": {"variants": [{"tag": tag, "opts": {}} for tag in tags]}}
+    study = read(protocols="fewshot", shots=1, datasets="shapes", seeds=[1, 2], methods=methods)
+    with pytest.raises(SystemExit):
+        run(study)
+    told = capsys.readouterr().err.splitlines()
+    names = [job.name for job in study.jobs[:4]]
+    assert told[0] == "8 of 8 jobs failed:"
+    reasons = {
+        names[1]: "missing data, error: no such folder",
+        names[0]: "out of memory, error: too little: a smaller batch needs less",
+        names[3]: "refused, error: X is 1, expected 2",
+    }
+    lines = [f"  {name} and 1 more: {reason}" for name, reason in reasons.items()]
+    assert told[-6::2] == lines
+    logs = {f"    log: {log_path(study, job, failed=True)}" for job in study.jobs}
+    assert set(told[-5::2]) < logs
+    shown = status(study).splitlines()
+    assert f"{names[1]}: missing data, error: no such folder" in shown
 
 
 def test_a_worker_that_dies_before_its_children_takes_only_its_job_along(outcomes):
@@ -186,6 +246,25 @@ def test_a_machine_on_which_all_fails_leaves_the_rest_to_others(read, monkeypatc
     assert [state(study, job) for job in study.jobs] == ["failed"] * 3 + ["to do"] * 2
 
 
+def test_a_broken_machine_does_not_use_up_the_tries_of_a_job(read, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    monkeypatch.setattr(runner, "QUICK_SECONDS", float("inf"))
+    methods = {"CoOp": {"variants": [{"tag": "fails", "opts": {}}]}}
+    study = read(protocols="base2new", datasets="shapes", seeds=[1, 2, 3, 4], methods=methods)
+    assert Runner(study, [None], Rules(pulls=True, retries=1)).run() == []
+    assert "no more are taken, 4 are left to other machines" in capsys.readouterr().out
+    found = [history(claim_path(study, job)).failures for job in study.jobs]
+    assert found == [1, 1, 1, 0]
+
+
+def test_jobs_that_are_refused_say_nothing_of_the_machine(read, monkeypatch):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    monkeypatch.setattr(runner, "QUICK_SECONDS", float("inf"))
+    methods = {"CoOp": {"variants": [{"tag": "is_refused", "opts": {}}]}}
+    study = read(protocols="base2new", datasets="shapes", seeds=[1, 2, 3, 4], methods=methods)
+    assert len(Runner(study, [None], Rules(pulls=True)).run()) == 4
+
+
 def test_what_others_do_is_left_to_them_or_waited_for(read, monkeypatch, capsys):
     monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
     monkeypatch.setattr(runner, "LOOK_SECONDS", 0.01)
@@ -214,6 +293,24 @@ def test_what_others_do_is_left_to_them_or_waited_for(read, monkeypatch, capsys)
     assert {f.job: f.error for f in found}[theirs] == "error: no"
 
 
+def test_a_job_whose_machine_died_is_taken_over_once_its_heart_has_stopped(
+    read, monkeypatch, capsys
+):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    study = read(protocols="base2new", datasets="shapes", seeds=1, methods="CoOp")
+    (job,) = study.jobs
+    log_folder(study).mkdir(parents=True)
+    claim = take(claim_path(study, job))
+    assert claim is not None
+    stop_heart(claim.path, 0)  # it is another machine's, whose processes cannot be asked
+    assert Runner(study, [None], Rules(pulls=True)).run() == []
+    assert f"{job.name}: on gone (process {os.getpid()}) for " in status(study)
+    stop_heart(claim.path)
+    assert f"{job.name}: stale, nothing heard of gone (process {os.getpid()})" in status(study)
+    assert [f.job for f in Runner(study, [None], Rules(pulls=True)).run()] == [job]
+    assert "process " in log_path(study, job, failed=True).read_text()
+
+
 def test_a_job_whose_processes_died_elsewhere_is_given_up_and_named(read, monkeypatch, capsys):
     monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
     study = read(protocols="base2new", datasets="shapes", seeds=1, methods="CoOp")
@@ -224,6 +321,9 @@ def test_a_job_whose_processes_died_elsewhere_is_given_up_and_named(read, monkey
         assert claim is not None and claim.number == number
         stop_heart(claim.path)
         assert state(study, job) == "stale"
-    (failure,) = Runner(study, [None], Rules(pulls=True)).run()
-    assert failure.error == "error: 2 processes that did it have died"
+    log_path(study, job).write_text("what it said\n")
+    for _ in range(2):  # by whoever comes next as well
+        (failure,) = Runner(study, [None], Rules(pulls=True)).run()
+        assert failure.error == "error: 2 processes that did it have died"
+        assert failure.log.read_text().startswith("what it said\n")
     assert state(study, job) == "failed"
