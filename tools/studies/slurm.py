@@ -63,8 +63,10 @@ def submit(
         Worker(study.path.absolute(), first.data, first.output, parameters.seconds, jobs, rules, g)
         for g in gpus
     ]
+    # before they are submitted: nothing may come between that and the writing of their ids
+    kept = [*submitted.active(study), *submitted.elsewhere(study)]
     ids = _submit(executor, on, workers)
-    submitted.remember(study, [Submitted(on, one, _host(on)) for one in ids])
+    submitted.remember(study, [*kept, *(Submitted(on, one, _host(on)) for one in ids)])
     _tell(study, on, ids, parameters)
     return True
 

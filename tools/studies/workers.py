@@ -49,9 +49,8 @@ def ids_path(study: Study) -> Path:
 
 
 def remember(study: Study, workers: Iterable[Submitted]) -> None:
-    """Add workers to those that are known, without those that have ended."""
-    known = [*active(study), *elsewhere(study), *workers]
-    content = {"workers": [asdict(worker) for worker in known]}
+    """Write which workers there are."""
+    content = {"workers": [asdict(worker) for worker in workers]}
     write_atomically(ids_path(study), json.dumps(content, indent=1) + "\n")
 
 
@@ -105,7 +104,7 @@ def cancel(study: Study) -> str:
     if not ending:
         raise UserError(
             f"{study.name} has no workers that are queued or running"
-            + (f" here; {there}" if there else f": {ids_path(study)} names those submitted")
+            + (f" here; {there}" if there else ": tools.study run --on submits some")
         )
     if on_slurm := [worker.id for worker in ending if worker.on == "slurm"]:
         _slurm("scancel", *on_slurm)

@@ -243,8 +243,7 @@ def test_processes_of_another_machine_are_named(read):
     workers.remember(study, [Submitted("local", "1", "far"), here])
     with pytest.raises(UserError, match="no workers .* here; workers on far are cancelled there"):
         workers.cancel(study)
-    workers.remember(study, [])
-    assert [worker.host for worker in workers.remembered(study)] == ["far"]
+    assert workers.active(study) == []
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"workers": [{"id": 1, "on": "slurm"}]}'])
