@@ -1,8 +1,10 @@
 # make demo    the main job: zero-shot CLIP, CoOp and MoPD on the embedded world; a table, a sentence and a picture
 # make test    all tests, on the CPU; make test-gpu, what only a GPU can show
+# make test-cluster    workers of a study on a Slurm of this machine (tests/cluster/slurm.sh: root, Debian)
 # make test-versions    all tests, with other versions of torch, too (tests/versions.sh)
 # make lint    ruff and mypy
-# Each creates .venv (or .venvs) and installs what it needs; nothing outside this folder is touched but pip's cache.
+# Each creates .venv (or .venvs) and installs what it needs; nothing outside this folder is touched but pip's cache,
+# and by test-cluster the packages slurm-wlm and munge, where they are missing.
 
 PYTHON ?= python3
 METHODS ?= zsclip coop mopd
@@ -17,7 +19,7 @@ VENV := .venv/bin/python
 # waiting threads that spin make a busy machine many times slower
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-gpu test-versions lint
+.PHONY: demo test test-gpu test-cluster test-versions lint
 
 demo: .venv/installed
 	@for method in $(METHODS); do \
@@ -34,6 +36,10 @@ test: .venv/installed-dev
 
 test-gpu: .venv/installed-dev
 	MOPD_TEST_GPU=1 $(VENV) -m pytest tests/gpu
+
+# three workers on two cores: one thread each
+test-cluster: .venv/installed-dev
+	@OMP_NUM_THREADS=1 bash tests/cluster/slurm.sh $(VENV) tests/cluster/check.py
 
 test-versions:
 	@PYTHON=$(PYTHON) bash tests/versions.sh

@@ -1,15 +1,16 @@
 """From command line and YAML files to one frozen configuration, with errors that help.
 
 Order, later wins: defaults, knobs of the methods, dataset file, trainer file, the settings for
-this dataset in the table that the trainer file names (`PER_DATASET: file.yaml`, beside it), the
-file under configs/backbones that MODEL.BACKBONE.NAME names, flags, trailing KEY VALUE pairs. A
-model that is tested on another dataset than it was trained on keeps the settings for the dataset of
-its training.
+this dataset in the table that the trainer file names (`PER_DATASET: file.yaml`, beside it), those
+in a table that is named as a pair (`PER_DATASET file.yaml`), the file under configs/backbones that
+MODEL.BACKBONE.NAME names, flags, other trailing KEY VALUE pairs. A model that is tested on another
+dataset than it was trained on keeps the settings for the dataset of its training.
 """
 
 import argparse
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.lazy import load
 from dassl.utils import UserError
+from datasets.errors import DatasetError
 from datasets.files import path_problem
 from datasets.own import run_name, split_name
 from runs import command
 from runs.backbone import COMMAND, NAME, backbone_file, settle_images
-from runs.merging import Merging
-from runs.settings import ReadFlag
+from runs.merging import Merging, flatten
+from runs.settings import PER_DATASET, ReadFlag, read
 from runs.upstream_keys import check_given
 from trainers.backbones.paths import REPOSITORY
 from trainers.errors import meant, shorten
@@ -103,6 +105,8 @@ def _without_methods() -> CfgNode:
     cfg.DATASET.SOURCE = ""  # what a tested model was trained on, if that is another dataset
     cfg.DATASET.SPLIT_FILE = ""  # of training shots that others published
     cfg.TEST.PREDICTIONS = False  # keep what the model says of each image
+    cfg.LOG = CfgNode()
+    cfg.LOG.WANDB, cfg.LOG.MLFLOW = "", ""  # where a tracker gets the run; empty: nowhere
     cfg.MODEL.COMPILE = False  # the image tower, by torch.compile
     cfg.TRAIN.CUDA_GRAPH = "auto"  # training steps as a CUDA graph: auto, on, off
     return cfg
@@ -120,11 +124,18 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         words = shorten(" ".join(args.opts), 400)
         raise UserError(f"KEY VALUE pairs must come in twos, but these are: {words}")
     pairs = list(zip(args.opts[::2], args.opts[1::2], strict=True))
+    tables = [value for key, value in pairs if key == PER_DATASET]
+    pairs = [(key, value) for key, value in pairs if key != PER_DATASET]
     source = _trained_on(args, dict(pairs).get("DATASET.SOURCE", ""))
+    called = (source,) if source else _names_of(dict(pairs).get("DATASET.NAME", ""))
     merging = Merging(cfg)
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            merging.file(Path(path), source or dict(pairs).get("DATASET.NAME"))
+            merging.file(Path(path), *called)
+    if table := read(PER_DATASET, tables[-1], "", COMMAND) if tables else "":
+        path = Path(os.path.expanduser(table))
+        if not merging.table(path, *called):
+            print(f"Note: {path} has no settings for {(called or (cfg.DATASET.NAME,))[0]}")
     backbone = dict(pairs).get(NAME) or args.backbone or cfg.MODEL.BACKBONE.NAME
     if file := backbone_file(backbone):
         merging.file(file)
@@ -178,18 +189,30 @@ def dataset_cfg(name: str, path: str, data: Path, shots: int = -1) -> CfgNode:
     return cfg
 
 
-def check_setting(key: str, value: Any, source: str) -> None:
-    """Refuse a setting that no configuration can take.
+def check_setting(key: str, value: Any, source: str) -> Any:
+    """A value of a setting as a configuration holds it; refuse one that no configuration can take.
 
     Raises:
         UserError: see `Merging.set`.
     """
-    Merging(default_cfg()).set(key, value, source)
+    if key == PER_DATASET:
+        return read(key, value, "", source)
+    cfg = default_cfg()
+    Merging(cfg).set(key, value, source)
+    return flatten(cfg).get(key, value)
 
 
 def label_of(name: str, path: str) -> str:
     """As `dataset_label`, for DATASET.NAME and DATASET.PATH."""
     return run_name(f"{name.lower()}:{path}") if path else name
+
+
+def _names_of(given: str) -> tuple[str, ...]:
+    """Names of the dataset DATASET.NAME in a table: as given and, of own data, as its label."""
+    own = None
+    with suppress(DatasetError):  # said when the setting is read
+        own = split_name(given)
+    return tuple(filter(None, (given, own and label_of(*own))))
 
 
 def _trained_on(args: argparse.Namespace, given: str) -> str:

@@ -12,7 +12,7 @@ import platform
 import random
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,11 +23,13 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, mkdir_if_missing
+from runs.claims import Claim
 from runs.config import dataset_label
 from runs.inputs import TRAINED_CONTENT_KEY, TRAINED_KEY, Inputs
-from runs.merging import flatten, read_yaml
+from runs.merging import flatten
 from runs.results import read_results, write_atomically
 from trainers.exported import is_export, read_prompt
+from trainers.yaml_files import load_written
 
 # settings that change neither weights nor accuracies: where and how verbose
 NEUTRAL_KEYS = (
@@ -51,6 +53,8 @@ NEUTRAL_KEYS = (
     "CACHE.VIEWS",
     "CACHE.DIR",
     "CACHE.LIMIT_GB",
+    "LOG.WANDB",
+    "LOG.MLFLOW",
 )
 # said only where they have a value
 OPTIONAL_KEYS = (
@@ -82,6 +86,10 @@ def describe(cfg: CfgNode) -> dict[str, Any]:
     return settings | (trainer.fingerprint(cfg) if hasattr(trainer, "fingerprint") else {})
 
 
+class FolderBusy(UserError):
+    """Another process works in a folder."""
+
+
 class RunFolder:
     """The folder `cfg.OUTPUT_DIR` and what a job may do with it.
 
@@ -101,8 +109,8 @@ class RunFolder:
         self.cfg = cfg
         self.path = Path(cfg.OUTPUT_DIR)
         self.evaluate_only, self.advice = evaluate_only, advice
-        stored = read_settings(self.path / "config.yaml") or {}
         if cfg.SEED < 0:  # an unseeded run that is cut off must go on with the same images
+            stored = read_settings(self.path / "config.yaml") or {}
             cfg.defrost()
             cfg.SEED = stored.get("SEED", random.SystemRandom().randrange(2**31))
             cfg.freeze()
@@ -199,6 +207,10 @@ class RunFolder:
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other processes out of the folder, see `lock_folder`."""
+        claim = Claim.current
+        if claim is not None and claim.number > 1:  # who had the job before may sleep with its lock
+            mkdir_if_missing(str(self.path))
+            return nullcontext()
         return lock_folder(self.path, ELSEWHERE)
 
     def find_results(self, checkpoint: str | None) -> dict[str, Any] | None:
@@ -294,13 +306,14 @@ def lock_folder(path: Path, elsewhere: str) -> Iterator[None]:
         elsewhere: what else the user can choose, for the message.
 
     Raises:
-        UserError: another process works there, or the folder cannot be made.
+        FolderBusy: another process works there.
+        UserError: the folder cannot be made.
     """
     mkdir_if_missing(str(path))
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if not try_lock(descriptor, fcntl.LOCK_EX):
-            raise UserError(f"another process works in {path}: wait for it, or choose {elsewhere}")
+            raise FolderBusy(f"another process works in {path}: wait for it, or choose {elsewhere}")
         yield
     finally:
         os.close(descriptor)
@@ -353,7 +366,7 @@ def read_settings(path: Path, advice: str = "use another --output-dir") -> dict[
     if not path.is_file():
         return None
     try:
-        found = read_yaml(path)
+        found = load_written(path, UserError)
     except UserError as error:
         raise UserError(f"{path} cannot be read; {advice} ({error})") from None
     sound = isinstance(found, dict) and all(isinstance(key, str) for key in found)

@@ -10,11 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dassl.utils import UserError
+
 if TYPE_CHECKING:
     import torch
 
 SHARED = "/dev/shm"
+_FULL = r"can't allocate memory|not enough memory"
 _SHARED_FULL = r"shared memory( object|\(shm\)| limit|\.)|bus error|</torch_"
+
+
+class MemoryShortage(UserError):
+    """A memory was too small for a run."""
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
@@ -57,8 +64,8 @@ def _status(name: str) -> int:
     return 0
 
 
-def memory_shortage(error: RuntimeError) -> str:
-    """What to do if an error of torch tells of too little memory; "" if it tells something else."""
+def memory_shortage(error: RuntimeError | MemoryError) -> str:
+    """What to do if an error tells of too little memory; "" if it tells something else."""
     import torch  # has been loaded by whatever raised this
 
     text = f"{error} {error.__cause__}"  # which signal it was stands in the cause
@@ -66,6 +73,14 @@ def memory_shortage(error: RuntimeError) -> str:
         return (
             f"{error} A smaller DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE needs "
             "less memory."
+        )
+    if isinstance(error, MemoryError) or re.search(_FULL, text, re.IGNORECASE):
+        # torch's has a traceback of its own in front, and that of Python may have no text
+        told = str(error).rpartition("] ")[2].splitlines() or ["no more is told"]
+        return (
+            f"the memory of this machine is full ({told[0]}): a smaller DATALOADER.MEMORY_MB, "
+            "DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE, fewer "
+            "DATALOADER.NUM_WORKERS, and fewer jobs at a time (--jobs of a study) need less"
         )
     if re.search(_SHARED_FULL, text, re.IGNORECASE):
         has = ""

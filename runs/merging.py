@@ -53,7 +53,7 @@ class Merging:
         self.defaults = flatten(cfg)
         self.given: dict[str, str] = {}
 
-    def file(self, path: Path, dataset: str | None = None) -> None:
+    def file(self, path: Path, *datasets: str) -> None:
         """Merge a file and, if it names a table of settings by dataset, those of the dataset.
 
         Raises:
@@ -62,15 +62,31 @@ class Merging:
         content = self._mapping(read_yaml(path), str(path))
         table_name = content.pop(PER_DATASET, None)
         self._tree(content, str(path))
-        if table_name is None:
-            return
-        table_path = path.parent / read(PER_DATASET, table_name, "", str(path))
-        table = self._mapping(read_yaml(table_path), str(table_path))
-        name = dataset or self.cfg.DATASET.NAME
-        if name in table:
-            settings = self._mapping(table[name], f"{table_path}, {name}")
-            self._tree(settings, f"{table_path}, {name}")
-            print(f"Settings for {name} from {table_path}: {settings}")
+        if table_name is not None:
+            self.table(path.parent / read(PER_DATASET, table_name, "", str(path)), *datasets)
+
+    def table(self, path: Path, *datasets: str) -> bool:
+        """Merge the settings for a dataset from a table of settings by dataset.
+
+        Args:
+            path: of the table.
+            datasets: names of the dataset, of which the first that is there counts; without one,
+                that of the configuration.
+
+        Returns:
+            Whether the table has any for it.
+
+        Raises:
+            UserError: the file cannot be read, or see `set`.
+        """
+        table = self._mapping(read_yaml(path), str(path))
+        for name in datasets or (self.cfg.DATASET.NAME,):
+            if name in table:
+                settings = self._mapping(table[name], f"{path}, {name}")
+                self._tree(settings, f"{path}, {name}")
+                print(f"Settings for {name} from {path}: {settings}")
+                return True
+        return False
 
     def set(self, key: str, value: Any, source: str) -> None:
         """Set one key, and note who has given it.

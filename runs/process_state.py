@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -52,20 +53,25 @@ class ProcessState:
     def __init__(self) -> None:
         self._put_back = [put for take in _STATES for put in take()]
         self._threads = set(threading.enumerate())
-        self._registered = 0  # calls at the end of the process, that jobs asked for
+        self._registered: list[Any] = []  # calls at the end of the process, that jobs asked for
         self._in_use = 0  # bytes, after the first job
-        register = atexit.register
+        register, unregister = atexit.register, atexit.unregister
 
         def watched(call: Any, *args: Any, **kwargs: Any) -> Any:
             # what a module registers while it is loaded belongs to it, and it stays; what torch
             # does for workers of loaders is over with them
             caller = sys._getframe(1)
             module = str(caller.f_globals.get("__name__", ""))
-            if caller.f_code.co_name != "<module>" and not module.startswith("torch."):
-                self._registered += 1
+            if not _loads(caller) and not module.startswith("torch."):
+                self._registered.append(call)
             return register(call, *args, **kwargs)
 
+        def taken_back(call: Any) -> None:
+            self._registered = [one for one in self._registered if one != call]
+            unregister(call)
+
         atexit.register = watched  # type: ignore[assignment]
+        atexit.unregister = taken_back  # type: ignore[assignment]
 
     def put_back(self) -> None:
         """Let all be as it was; freed memory goes back to the device."""
@@ -85,6 +91,15 @@ class ProcessState:
         if multiprocessing.active_children():
             return "processes"
         return "memory" if process_now() - self._in_use > MOST_GROWTH else ""
+
+
+def _loads(frame: FrameType | None) -> bool:
+    """Whether a frame is that of a module that is being loaded, or was called by one."""
+    if frame is not None and frame.f_code.co_name == "<module>":
+        return True
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _generators() -> list[Put]:

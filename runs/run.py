@@ -10,12 +10,12 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.lazy import load
 from dassl.utils import UserError, set_random_seed, setup_logger
-from runs import openworld
+from runs import openworld, trackers
 from runs.command import expected_errors
 from runs.config import dataset_label, setup_cfg
 from runs.folder import RunFolder, checkpoint_digest
 from runs.inputs import look
-from runs.machine import device_name, memory_shortage, peak_memory
+from runs.machine import MemoryShortage, device_name, memory_shortage, peak_memory
 from runs.metrics import metrics
 from runs.predictions import FILE as PREDICTIONS
 from runs.predictions import MAKE, check_can_keep, gather, write_predictions
@@ -28,14 +28,14 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         The content of results.json (None with --no-train).
 
     Raises:
-        one of `expected_errors`; a UserError where the memory of the GPU, or that of the workers
-            that load images, is too small.
+        one of `expected_errors`; a MemoryShortage where the memory of the GPU or the machine, or
+            that of the workers that load images, is too small.
     """
     try:
         return _run(args)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if shortage := memory_shortage(error):
-            raise UserError(shortage) from error
+            raise MemoryShortage(shortage) from error
         raise
 
 
@@ -56,11 +56,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
             print(f"Note: {note}")
         return done
     log = folder.results_path.parent if args.eval_only else folder.path
-    with folder.lock(), setup_logger(log):
+    with (
+        folder.lock(),
+        setup_logger(log),
+        trackers.following(folder, args.model_dir) as followed,
+    ):
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
         print(f"Configuration: {folder.path / 'config.yaml'} (hash {folder.hash})")
         load("dassl.data.data_manager")  # before the clock starts
+        followed.load()
         started = time.perf_counter() - folder.trained_seconds()
         trainer = build_trainer(cfg)
         if args.no_train:
@@ -77,6 +82,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         # not before: a mistake must not tie the folder to its settings
         inputs = folder.claim(trainer.dm.dataset)
+        trainer.metrics_listener = followed.record
         if args.eval_only:
             trainer.test()
         else:
@@ -94,6 +100,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
         results = folder.results({**measured, **inputs})
         _write_beside(trainer, folder, results)
         folder.write_results(results)
+        followed.results(results)
         print(f"Results: {folder.results_path} ({_summary(results)})")
         return results
 
@@ -125,6 +132,7 @@ def left_out(folder: RunFolder) -> list[str]:
         for key in ("PER_CLASS_RESULT", "COMPUTE_CMAT")
         if cfg.TEST[key]
     ]
+    notes += [f"{key} gets nothing of results that exist" for key in trackers.untold(folder)]
     if cfg.TEST.PREDICTIONS and not (folder.results_path.parent / PREDICTIONS).is_file():
         notes.append(
             "TEST.PREDICTIONS is not done for results that exist: "

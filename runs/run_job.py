@@ -2,10 +2,13 @@
 
 import io
 from contextlib import redirect_stdout
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
+from datasets.errors import DatasetError
 from runs.command import expected_errors
 from runs.config import build_parser, dataset_label, setup_cfg
 from runs.folder import RunFolder
@@ -42,12 +45,33 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     return [trained, *(_run(*model, *job.arguments(test, source)) for test in others)]
 
 
-def check_done(job: Job, seen: dict[str, Inputs | None]) -> list[str]:
+class Seen:
+    """What was looked at for jobs that are done, so that jobs which share it read it once.
+
+    Attributes:
+        inputs: of a dataset as a job has it; None where its data is not.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Inputs | None] = {}
+        self._settings: dict[tuple[Job, str, str, str], Any] = {}
+
+    def settings(self, job: Job, test: Evaluation, source: str) -> Any:
+        """As `settings`; what another seed had is taken from there."""
+        key = (replace(job, seed=0), test.dataset, test.classes, source)
+        if key not in self._settings:
+            self._settings[key] = settings(job, test, source)
+        cfg = copy(self._settings[key])  # what is in its sections is not changed
+        cfg["SEED"], cfg["OUTPUT_DIR"] = job.seed, str(test.folder)
+        return cfg
+
+
+def check_done(job: Job, seen: Seen) -> list[str]:
     """Refuse results of a job that is done, if its settings or images are other ones now.
 
     Args:
         job: all its results are there.
-        seen: datasets that were looked at, so that jobs which share one read it once.
+        seen: what was looked at for other jobs.
 
     Returns:
         What the job asks for, and does not get, since its results exist.
@@ -57,14 +81,14 @@ def check_done(job: Job, seen: dict[str, Inputs | None]) -> list[str]:
     """
     source, notes = "", []
     for test in job.evaluations():
-        cfg = settings(job, test, source)
+        cfg = seen.settings(job, test, source)
         trains = job.learns and not source
         folder = RunFolder(cfg, evaluate_only=not trains)
         folder.check()
         key = f"{cfg.DATASET} {cfg.TEST} {cfg.SEED} {trains}"
-        if key not in seen:
-            seen[key] = look(cfg, trains)
-        folder.check_inputs(read_results(folder.results_path) or {}, seen[key])
+        if key not in seen.inputs:
+            seen.inputs[key] = look(cfg, trains)
+        folder.check_inputs(read_results(folder.results_path) or {}, seen.inputs[key])
         source = source or (dataset_label(cfg) if job.learns else "")
         notes += left_out(folder)
     return notes
@@ -101,13 +125,13 @@ def check_datasets(job: Job, tests: list[Evaluation], source: str = "") -> None:
     """Read every other dataset that is still to be tested, before anything is trained.
 
     Raises:
-        UserError: naming all that cannot be used, and why.
+        DatasetError: naming all that cannot be used, and why.
     """
     targets = [t for t in tests if t.dataset != job.dataset and not t.results.is_file()]
     problems = [problem for target in targets if (problem := _problem(job, target, source))]
     if problems:
         what = "1 target dataset" if len(problems) == 1 else f"{len(problems)} target datasets"
-        raise UserError(f"nothing is run, {what} cannot be used:\n  " + "\n  ".join(problems))
+        raise DatasetError(f"nothing is run, {what} cannot be used:\n  " + "\n  ".join(problems))
 
 
 def _problem(job: Job, target: Evaluation, source: str) -> str:

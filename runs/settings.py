@@ -18,6 +18,7 @@ from trainers.settings import UNKNOWN, Setting
 
 MOST_SEED = 2**32 - 1  # numpy takes no larger one
 MOST_WORKERS = 1024
+PROJECT = "mopd"  # in trackers, where no other name is given
 MOST_EPOCHS = 1_000_000  # the time left must fit into a timedelta
 
 
@@ -237,12 +238,27 @@ ROWS: dict[str, Setting] = {
         "folder of the cache", kind="path", empty="that of MOPD_CACHE, else cache/ of the project"
     ),
     "CACHE.LIMIT_GB": Setting("GiB that it may take", least=0, infinite=True),
+    "LOG.WANDB": Setting(
+        f"project on Weights & Biases that gets the run; True: {PROJECT}",
+        kind="words",
+        empty="no tracker",
+        true=PROJECT,
+    ),
+    "LOG.MLFLOW": Setting(
+        f"experiment of MLflow that gets the run; True: {PROJECT}",
+        kind="words",
+        empty="no tracker",
+        true=PROJECT,
+    ),
 }
 PER_DATASET = "PER_DATASET"
-# what is no key of the configuration: a key of trainer files, and flags of train.py
+# what is no key of the configuration: one that names a file of settings, and flags of train.py
 OTHERS = {
     PER_DATASET: Setting(
-        "table of settings by dataset, beside the trainer's file", kind="path", empty="none"
+        "table of settings by dataset: in a trainer's file one beside it, as `KEY VALUE` pair any, "
+        "which is laid over that one",
+        kind="path",
+        empty="none",
     ),
     "--config-file": Setting("configuration of the trainer", kind="path", empty="none"),
     "--dataset-config-file": Setting("configuration of the dataset", kind="path", empty="none"),

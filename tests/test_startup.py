@@ -20,7 +20,7 @@ from trainers.backbones.clip_model import load_clip
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = (
     *("torch", "torchvision", "clip", "sklearn", "scipy", "matplotlib", "tensorboard"),
-    *("open_clip", "timm", "transformers"),
+    *("open_clip", "timm", "transformers", "submitit"),
 )
 # runs a module as `python -m` does, and tells on stderr what it has loaded
 WATCH = """

@@ -22,7 +22,8 @@ A setting stands in a YAML file, nested or with dots, or as `KEY VALUE` at the e
 under `opts` of a study. It is read in the same way everywhere: a value of another kind, or out of
 range, ends the command with one message that names the file or flag, the key, the value, and what
 was expected. Later wins: default, dataset's file, trainer's file, the dataset's row in the table
-that the trainer's file names, flags, `KEY VALUE` pairs.
+that the trainer's file names, its row in the table that a pair `PER_DATASET FILE` names, flags,
+`KEY VALUE` pairs.
 
 - Whole numbers serve as numbers, not the other way round. Numbers are finite.
 - A list is `[a, b]` in a file, `"['a', 'b']"` or `"(1, 2)"` on a command line.
@@ -39,7 +40,7 @@ FLAGS_HEAD = """## Flags of train.py
 
 These stand for a setting: {flags}.
 
-Read in the same way, but no settings: other flags, and a key of trainer files.
+Read in the same way, but no settings: other flags, and a key that names a file of settings.
 """
 
 

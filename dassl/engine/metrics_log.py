@@ -3,10 +3,10 @@
 import json
 import math
 import os.path as osp
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from dassl.utils import atomic_open, errors_named
+from dassl.utils import GUARDS, atomic_open, errors_named
 
 __all__ = ["MetricsLog"]
 
@@ -15,11 +15,18 @@ class MetricsLog:
     """Records with ``epoch`` (1-based; 0: untrained) and ``split``, one JSON object per line.
 
     Lines of epochs after ``start_epoch`` come from a run that was cut off; they are dropped at the
-    start. A second record of the same epoch and split replaces the first.
+    start. A second record of the same epoch and split replaces the first. ``listener`` is called
+    with each record that is written.
     """
 
-    def __init__(self, folder: str, start_epoch: int) -> None:
+    def __init__(
+        self,
+        folder: str,
+        start_epoch: int,
+        listener: Callable[[Mapping[str, Any]], object] | None = None,
+    ) -> None:
         self.path = osp.join(folder, "metrics.jsonl")
+        self._listener = listener
         records = self._read()
         self._records = [record for record in records if record["epoch"] <= start_epoch]
         if len(self._records) != len(records):
@@ -35,8 +42,12 @@ class MetricsLog:
         if replaced:
             self._rewrite()
         else:
+            for guard in GUARDS:
+                guard()
             with errors_named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+        if self._listener is not None:
+            self._listener(record)
 
     def _read(self) -> list[dict[str, Any]]:
         if not osp.exists(self.path):

@@ -5,7 +5,7 @@ import math
 import os.path as osp
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -51,7 +51,12 @@ def __getattr__(name: str) -> Any:
 
 
 class SimpleTrainer(TrainerBase):
-    """A trainer of a configuration: data, model, evaluator, checkpoints and test."""
+    """A trainer of a configuration: data, model, evaluator, checkpoints and test.
+
+    ``metrics_listener`` is called with each record of metrics.jsonl.
+    """
+
+    metrics_listener: Callable[[Mapping[str, Any]], object] | None = None
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -129,7 +134,7 @@ class SimpleTrainer(TrainerBase):
             self.start_epoch = self.max_epoch
         writer_dir = osp.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
-        self._metrics = MetricsLog(self.output_dir, self._epochs_done)
+        self._metrics = MetricsLog(self.output_dir, self._epochs_done, self.metrics_listener)
         self.init_writer(writer_dir)
         self.time_start = time.time()
 

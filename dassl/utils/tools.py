@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from PIL import Image
 from .errors import FolderError, ImageError, MissingFileError, UserError
 
 __all__ = [
+    "GUARDS",
     "atomic_open",
     "check_availability",
     "check_isfile",
@@ -35,6 +36,10 @@ __all__ = [
     "tolist_if_not",
     "write_json",
 ]
+
+
+# called before a file appears under its name; one that raises keeps it from that
+GUARDS: list[Callable[[], None]] = []
 
 
 def mkdir_if_missing(dirname: str | os.PathLike) -> None:
@@ -93,6 +98,8 @@ def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        for guard in GUARDS:
+            guard()
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -56,3 +56,15 @@ def test_a_loss_term_named_epoch_does_not_break_the_record(tmp_path):
 def test_nothing_is_written_before_the_first_record(tmp_path):
     MetricsLog(str(tmp_path), 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_listener_gets_each_record_that_is_written_and_none_of_before(written):
+    heard = []
+    log = MetricsLog(str(written), 2, heard.append)
+    log.write(3, "train", {"loss": 0.2, "split": "not this"})
+    log.write(3, "train", {"loss": 0.1})
+    assert heard == [
+        {"epoch": 3, "split": "train", "loss": 0.2},
+        {"epoch": 3, "split": "train", "loss": 0.1},
+    ]
+    assert lines(written)[-1] == heard[-1]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 from runs import worker
@@ -28,6 +27,7 @@ def words(data: str, output: Path, method: str) -> list[str]:
 
 def in_a_fork(data: str, output: Path, methods: list[str]) -> None:
     """Let a worker do the jobs of these methods in turn; all must succeed."""
+    output.mkdir(parents=True, exist_ok=True)
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
@@ -35,12 +35,11 @@ def in_a_fork(data: str, output: Path, methods: list[str]) -> None:
         os._exit(worker.serve(theirs, COMMAND))
     theirs.close()
     for method in methods:
-        with tempfile.TemporaryFile() as log:
-            worker.send(ours, words(data, output, method), log)
-            assert worker.answer(ours) == worker.BEGUN
-            code = worker.answer(ours)
-            log.seek(0)
-            assert code == 0, log.read().decode()
+        log = output / f"{method}.log"
+        files = [str(log), f"{log}.failed", str(output / method)]
+        worker.Task(words(data, output, method), *files, [str(output / "none")]).send(ours)
+        assert worker.answer(ours) == worker.BEGUN
+        assert worker.answer(ours) == 0, log.read_text()
     ours.close()
     assert os.waitpid(pid, 0)[1] == 0
 

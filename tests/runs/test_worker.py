@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import io
 import json
 import logging
@@ -15,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -26,9 +26,12 @@ import torch
 from PIL import Image, ImageFile
 
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import write_json
 from runs import process_state, worker
+from runs.claims import history, take
 from runs.machine import process_peak
 from runs.process_state import MOST_GROWTH, ProcessState
+from tests.runs.hearts import stop_heart
 from trainers.features import keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +80,8 @@ def test_all_methods_in_any_order_end_as_each_in_a_process_of_its_own(data_root,
 @pytest.fixture
 def note_state(monkeypatch):
     """Note the state of this process; it is put back at the end whatever a test did."""
-    monkeypatch.setattr(atexit, "register", atexit.register)  # so that the original comes back
+    for name in ("register", "unregister"):  # so that the originals come back
+        monkeypatch.setattr(atexit, name, getattr(atexit, name))
     states = []
 
     def note() -> ProcessState:
@@ -211,7 +215,7 @@ def test_what_only_the_end_of_a_process_takes_away_is_told(note_state, monkeypat
 
 
 def test_what_a_module_registers_for_the_end_stays_and_what_a_job_does_is_told(
-    note_state, tmp_path
+    note_state, tmp_path, monkeypatch
 ):
     state = note_state()
     module = compile("import atexit\natexit.register(print)", "module", "exec")
@@ -222,27 +226,74 @@ def test_what_a_module_registers_for_the_end_stays_and_what_a_job_does_is_told(
     exec(ends_workers, torchs)
     torchs["start"]()  # as a loader with workers that stay and memory that is pinned
     assert state.left_over() == ""
-    atexit.register(print)
+    # and so does what its code asks for while it is loaded
+    source = "import atexit\ndef ask():\n    atexit.register(print)\nask()\n"
+    (tmp_path / "asks_at_once.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    asks = importlib.import_module("asks_at_once")
+    assert state.left_over() == ""
+    asks.ask()
     assert state.left_over() == "calls at the end of the process"
     atexit.unregister(print)
+    assert state.left_over() == ""
 
 
-def test_words_of_any_length_and_the_log_reach_a_worker(tmp_path):
+def test_tasks_of_any_length_reach_a_worker_and_codes_come_back():
     ours, theirs = socket.socketpair()
-    words = ["--output=" + "ä" * 300_000, "", "-- \n"]
-    with ours, theirs, tempfile.TemporaryFile() as log:
-        sender = threading.Thread(target=worker.send, args=(ours, words, log))
+    task = worker.Task(["--output=" + "\xe4" * 300_000, "", "-- \n"], "log", "failed", "claim", [])
+    with ours, theirs:
+        sender = threading.Thread(target=task.send, args=(ours,))
         sender.start()
-        found, descriptor = worker._receive(theirs)
+        assert worker.Task.receive(theirs) == task
         sender.join()
-        os.write(descriptor, b"said")
-        os.close(descriptor)
-        log.seek(0)
-        assert (found, log.read()) == (words, b"said")
         theirs.sendall(worker.CODE.pack(3))
         assert worker.answer(ours) == 3
         theirs.close()
         assert worker.answer(ours) is None
+        assert worker.Task.receive(ours) is None
+
+
+@pytest.fixture
+def do(tmp_path):
+    """Do a job in this process' place, with its claim; the code, and what is left of the claims."""
+
+    def call(job, number: int = 1) -> tuple[int, list[str]]:
+        names = ["log", "failed.log", "job"]
+        task = worker.Task([], *(str(tmp_path / name) for name in names), [])
+        claim = take(tmp_path / "job")
+        assert claim is not None and claim.number == number
+        kept = [os.dup(1), os.dup(2)]
+        try:
+            code = worker._do(task, claim, job)
+        finally:
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+        return code, sorted(path.name for path in tmp_path.iterdir())
+
+    return call
+
+
+def test_claims_go_when_a_job_is_done_and_tell_of_tries_before(do, tmp_path, capfd):
+    assert do(lambda: sys.exit(1)) == (1, ["failed.log", "job.claim-1"])
+    assert history(tmp_path / "job").failures == 1
+    interrupted = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
+    left = ["failed.log", "job.claim-1", "job.claim-2", "log"]
+    assert do(interrupted, 2) == (130, left)
+    assert history(tmp_path / "job").failures == 1  # an interrupt is none
+    assert do(lambda: os.write(1, b"said\n"), 3) == (0, ["log"])
+    assert (tmp_path / "log").read_text() == "said\n"
+
+
+def test_a_job_that_was_taken_over_is_left_as_it_is(do, tmp_path, capfd):
+    def job() -> None:
+        stop_heart(tmp_path / "job.claim-1")
+        assert take(tmp_path / "job").number == 2
+        write_json({}, tmp_path / "result.json")
+
+    code, left = do(job)
+    assert code == worker.TAKEN and left == ["job.claim-1", "job.claim-2", "log"]
+    assert "another process has taken this job over" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -250,7 +301,7 @@ def test_words_of_any_length_and_the_log_reach_a_worker(tmp_path):
     [
         (lambda: None, 0, ""),
         (lambda: sys.exit(), 0, ""),
-        (lambda: sys.exit(2), 2, ""),
+        (lambda: sys.exit(2), 2, "Kind of failure: refused\n"),
         (lambda: sys.exit("no"), 1, "no\n"),
         (lambda: [][0], 1, "IndexError"),
         (lambda: signal.raise_signal(signal.SIGINT), 130, "the same command continues"),

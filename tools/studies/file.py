@@ -4,8 +4,8 @@ docs/protocols.md explains the keys.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from runs.protocols import PROTOCOLS, check_tag, refuse_owned
 from runs.run import refuse_test_only
 from runs.run_job import check_contexts, settings
 from runs.settings import ROWS
+from tools.studies.search import SPLIT, TAG, Search, read_search, tags
 from tools.studies.values import Values, listed
 from trainers.errors import brief, meant
 
 SHARED_KEYS = ("datasets", "seeds", "shots", "targets", "opts")
-STUDY_KEYS = ("description", "protocols", "methods", "config", *SHARED_KEYS)
-METHOD_KEYS = ("config", "opts", "variants")
+STUDY_KEYS = ("description", "protocols", "methods", "config", "search", *SHARED_KEYS)
+METHOD_KEYS = ("config", "opts", "variants", "search")
 VARIANT_KEYS = ("tag", "opts")
 SEEDS = (1, 2, 3)
 NUMBERS = {
@@ -36,10 +37,15 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class Study:
-    """A study file and its jobs, in the order in which they run."""
+    """A study file and its jobs, in the order in which they run.
+
+    Attributes:
+        searched: knobs by trainer and tag, in the order of the file; empty: it is no search.
+    """
 
     path: Path
     jobs: list[Job]
+    searched: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,14 +65,15 @@ def read_study(path: Path, data: Path, output: Path) -> Study:
         UserError: all mistakes of the file, one a line, each with its key.
     """
     values = Values()
-    jobs = _Reader(values).jobs(_load(path), data.absolute(), output.absolute())
+    reader = _Reader(values)
+    jobs = reader.jobs(_load(path), data.absolute(), output.absolute())
     if not values.mistakes:
-        _check(jobs, values)
+        _check(jobs, values, bool(reader.searched))
     if values.mistakes:
         count = len(values.mistakes)
         head = f"{path}: {count} mistake{'s' * (count > 1)}, nothing is run"
         raise UserError("\n  ".join([head, *values.mistakes]))
-    return Study(path, [job for _, job in jobs])
+    return Study(path, [job for _, job in jobs], reader.searched)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -105,9 +112,10 @@ class _Variant:
 
 @dataclass
 class _Reader:
-    """Knows what the keys of a study mean."""
+    """Knows what the keys of a study mean; `searched` is that of the study."""
 
     values: Values
+    searched: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def jobs(self, content: dict, data: Path, output: Path) -> list[tuple[str, Job]]:
         """All jobs with the key that they come from: seed by seed, so that tables fill evenly."""
@@ -115,8 +123,15 @@ class _Reader:
         for key in ("protocols", "methods"):
             if not content.get(key):
                 self.values.mistake(key, "is missing")
+        if "search" in content and content["search"] is None:
+            self.values.mistake("search", "is empty, expected {knobs: {KEY: [values]}}")
         config = self.values.text(content.get("config", ""), "config")
-        variants = list(self._variants(content.get("methods"), config))
+        named = self.values.mapping(content.get("methods"), "methods")
+        whole = content.get("search")
+        searches = whole is not None or any(own.get("search") is not None for _, own in named)
+        variants = list(self._variants(named, config, whole, searches))
+        # no test image is used to choose; what says otherwise is refused
+        split = {SPLIT: "val"} if searches else {}
         shared = {key: content[key] for key in SHARED_KEYS if key in content}
         jobs = []
         for protocol, own in self.values.mapping(content.get("protocols"), "protocols"):
@@ -129,7 +144,7 @@ class _Reader:
                 # what learns nothing gives the same with every seed
                 if seed != part.seeds[0] and not learns(variant.trainer):
                     continue
-                opts = part.opts | variant.opts
+                opts = split | part.opts | variant.opts
                 job = Job(
                     protocol=protocol, trainer=variant.trainer, dataset=dataset, seed=seed,
                     shots=shots, data=data, output=output, targets=part.targets,
@@ -137,6 +152,8 @@ class _Reader:
                     opts=tuple(word for pair in opts.items() for word in pair),
                 )  # fmt: skip
                 jobs.append((variant.key, job))
+        if searches:
+            self._check_comparable([job for _, job in jobs])
         if not jobs and shared.get("datasets"):  # the mistakes in what is shared all the same
             self._part(shared, {}, "base2new")
         return sorted(jobs, key=lambda job: job[1].seed)
@@ -166,15 +183,58 @@ class _Reader:
             opts=opts | self._opts(own.get("opts"), f"{key}.opts", protocol),
         )
 
-    def _variants(self, named: Any, config: str) -> Iterator[_Variant]:
-        """Every method with each of its tags."""
-        for trainer, own in self.values.mapping(named, "methods"):
+    def _check_comparable(self, jobs: list[Job]) -> None:
+        """Refuse a search in which settings would be compared over different tests."""
+        for name in dict.fromkeys(job.protocol for job in jobs):
+            if PROTOCOLS[name].targets is not None:
+                known = ", ".join(k for k, one in PROTOCOLS.items() if one.targets is None)
+                why = f"a search does not choose on other datasets: search in one of {known}"
+                self.values.mistake(f"protocols.{name}", why)
+        for key, found in (
+            ("protocols", {job.protocol for job in jobs}),
+            ("shots", {job.shots for job in jobs}),
+        ):
+            if len(found) > 1:
+                several = ", ".join(map(str, sorted(found)))
+                self.values.mistake(key, f"a search has one of them, not {several}")
+
+    def _settings(
+        self, trainer: str, own: dict, key: str, whole: Any
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Tags and settings of the search of a method, its own or that of the study."""
+        place = f"{key}.search" if "search" in own else "search"
+        if "variants" in own:
+            self.values.mistake(f"{key}.variants", "a method has variants or a search, not both")
+            return
+        search: Search | None = read_search(own.get("search", whole), place, self.values)
+        settings = search.settings() if search else []
+        for tag, setting in zip(tags(settings), settings, strict=True):
+            self.searched[trainer, tag] = setting
+            yield tag, setting
+
+    def _variants(
+        self, named: list[tuple[str, dict]], config: str, whole: Any, searches: bool
+    ) -> Iterator[_Variant]:
+        """Every method with each of its tags, or of the settings of its search.
+
+        Args:
+            named: methods, and what the file says about each.
+            config: of the study.
+            whole: the search of the study, if there is one.
+            searches: the study has a search, perhaps of another method.
+        """
+        for trainer, own in named:
             key = f"methods.{trainer}"
             if not self.values.known(trainer, methods().registered_names(), "method", key):
                 continue
             self.values.keys(own, METHOD_KEYS, key)
             chosen = self.values.text(own.get("config", config), f"{key}.config")
             opts = self._opts(own.get("opts"), f"{key}.opts")
+            if own.get("search", whole) is not None:
+                for tag, setting in self._settings(trainer, own, key, whole):
+                    knobs = {name: str(value) for name, value in setting.items()}
+                    yield _Variant(f"{key}.search", trainer, chosen, tag, opts | knobs)
+                continue
             variants = own.get("variants", [{"tag": "", "opts": {}}])
             if not isinstance(variants, list) or not variants:
                 self.values.mistake(f"{key}.variants", "expected a list of {tag: ..., opts: {...}}")
@@ -192,6 +252,7 @@ class _Reader:
                     check_tag(tag)
                 except UserError as error:
                     self.values.mistake(f"{place}.tag", str(error))
+                tag = "_".join(filter(None, (TAG if searches else "", tag)))
                 more = self._opts(variant.get("opts"), f"{place}.opts")
                 yield _Variant(place, trainer, chosen, tag, opts | more)
 
@@ -234,7 +295,7 @@ class _Reader:
         return tuple(found)
 
 
-def _check(jobs: list[tuple[str, Job]], values: Values) -> None:
+def _check(jobs: list[tuple[str, Job]], values: Values, searches: bool) -> None:
     """What only shows when all is put together; seeds and shots make no difference for it."""
     if not jobs:
         values.mistakes.append("there are no jobs: name at least one dataset, seed and shot")
@@ -253,6 +314,9 @@ def _check(jobs: list[tuple[str, Job]], values: Values) -> None:
             cfg = settings(job, job.evaluations()[0])
             check_contexts(job, cfg)
             refuse_test_only(cfg)
+            if searches and cfg.TEST.SPLIT != "val":
+                what = f"{SPLIT} is {cfg.TEST.SPLIT}: a search is scored on validation images only"
+                raise UserError(f"{what}, leave the setting out")
             trainer = methods().get(job.trainer)
             # the method's own checks of its knobs, without building it
             trainer.check_cfg(object.__new__(trainer), cfg)

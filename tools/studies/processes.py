@@ -8,11 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import IO
 
 from runs import worker
 from runs.config import REPOSITORY
-from runs.job_words import words_of
 from runs.jobs import Job
 
 COMMAND = "tools.protocol"
@@ -63,54 +61,41 @@ class Seat:
         """See the class."""
         return time.monotonic() - self._started
 
-    def start(self, job: Job, log: IO[bytes]) -> None:
-        """Start a job.
-
-        Args:
-            job: the job.
-            log: where its output goes; its process has a copy of its own, and with it the lock.
-        """
+    def start(self, job: Job, task: worker.Task) -> None:
+        """Give a job to the worker of this place; it is answered by `poll`."""
         self.job, self._started, self._stopped = job, time.monotonic(), False
-        if self.fresh:
-            self._process = self._command(COMMAND, words_of(job), log)
-            return
-        if not self._stays(job, log):
+        if not self._stays(task):
             self._dismiss()
             self.connection, other = socket.socketpair()
-            with other:
-                words = [str(other.fileno()), COMMAND]
-                self._process = self._command("runs.worker", words, log, (other.fileno(),))
-            self._send(job, log)  # one that died at once is noticed as all that die
+            with other, open(task.log, "ab") as log:  # until the worker itself can write
+                words = [str(other.fileno()), COMMAND, *(["--once"] if self.fresh else [])]
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "runs.worker", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[other.fileno()],
+                    env=_environment(self.place, self.at_a_time),
+                )
+            self._send(task)  # one that died at once is noticed as all that die
 
-    def _stays(self, job: Job, log: IO[bytes]) -> bool:
+    def _stays(self, task: worker.Task) -> bool:
         """Whether the worker of the job before has taken this one."""
         if self.connection is None or self._process is None or self._process.poll() is not None:
             return False
-        if not self._send(job, log):
+        if not self._send(task):
             return False
         # one that is about to end takes no more; one that is only slow says so later
         told = readable([self.connection], GRACE_SECONDS)
         return not told or worker.answer(self.connection) == worker.BEGUN
 
-    def _send(self, job: Job, log: IO[bytes]) -> bool:
+    def _send(self, task: worker.Task) -> bool:
         assert self.connection is not None
         try:
-            worker.send(self.connection, words_of(job), log)
+            task.send(self.connection)
         except ConnectionError:
             return False
         return True
-
-    def _command(
-        self, module: str, words: Sequence[str], log: IO[bytes], descriptors: Sequence[int] = ()
-    ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=descriptors,
-            env=_environment(self.place, self.at_a_time),
-        )
 
     def poll(self) -> int | None:
         """The exit code of a job that has ended, negative for a signal; the seat is free then."""

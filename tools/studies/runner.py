@@ -1,40 +1,77 @@
-"""Run the jobs of a study side by side, one at each place."""
+"""Run the jobs of a study side by side, one at each place, beside others that do the same."""
 
 import math
 import signal
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dassl.utils import UserError, progress
 from runs import command
-from runs.folder import lock_folder
-from runs.inputs import Inputs
+from runs.claims import DEATHS, History, history, reset
+from runs.failures import DATA, LASTING, REFUSED, kind_of
 from runs.jobs import Job, dataset_problem
-from runs.run_job import check_done
+from runs.results import writing
+from runs.run_job import Seen, check_done
+from runs.worker import INTERRUPTED, TAKEN
 from tools.studies.file import Study
 from tools.studies.processes import GRACE_SECONDS, Seat, end_all, places, readable
 from tools.studies.report import duration, say, table, tell_failures
-from tools.studies.state import Failure, claim, last_error, log_folder, log_path, refuse
+from tools.studies.state import (
+    Failure,
+    claim_path,
+    failure,
+    give_up,
+    log_folder,
+    log_path,
+    refuse,
+    task,
+)
 
 POLL_SECONDS = 0.1  # at most, until an answer of a worker
-LOOK_SECONDS = 2.0  # a look at the state of a job locks its log for a moment
+LOOK_SECONDS = 2.0  # from one look at what others do to the next
+QUICK_SECONDS, QUICK_FAILURES = 60.0, 3  # so many such failures in a row: the machine is broken
 
 
-def run(study: Study, jobs: int = 0, fresh: bool = False, minutes: float = math.inf) -> None:
+@dataclass(frozen=True)
+class Rules:
+    """How the jobs of a study are run here.
+
+    Attributes:
+        fresh: start a process for each job.
+        minutes: that a job may take; then it is ended, and has failed.
+        retries: how often a job that failed is tried again.
+        pulls: this is one of several commands on the study: it leaves when no job is open any more,
+            leaves failures of before as they are, and takes no more jobs where each fails at once.
+        until: by `time.monotonic`, when its time is over: no job is begun before that which may
+            not end in time.
+    """
+
+    fresh: bool = False
+    minutes: float = math.inf
+    retries: int = 0
+    pulls: bool = False
+    until: float = math.inf
+
+
+def run(study: Study, jobs: int = 0, rules: Rules = Rules()) -> None:
     """Run what is not done; a job that fails does not stop the others.
 
     Args:
         study: the study.
         jobs: how many at a time; 0: one for each GPU, or one without GPUs.
-        fresh: start a process for each job.
-        minutes: that a job may take; then it is ended, and has failed.
+        rules: see there.
 
     Raises:
         SystemExit: code 1 if a job failed, 130 after Ctrl-C or a request to terminate.
     """
-    runner = Runner(study, places(jobs), fresh, minutes)
+    carry_out(Runner(study, places(jobs), rules))
+
+
+def carry_out(runner: "Runner") -> None:
+    """Let a runner do its jobs until it is asked to end, and say what came of it; see `run`."""
     ends = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(end, runner.interrupt) for end in ends]
     try:
@@ -45,8 +82,17 @@ def run(study: Study, jobs: int = 0, fresh: bool = False, minutes: float = math.
     if runner.interrupted:
         print("interrupted: the same command continues where the jobs were", file=sys.stderr)
         raise SystemExit(130)
-    failed = {failure.job for failure in failures}  # what they found before may be of other images
-    if any(job.found() for job in study.jobs if job not in failed):
+    conclude(runner.study, failures, not runner.rules.pulls)
+
+
+def conclude(study: Study, failures: Sequence[Failure], with_table: bool = True) -> None:
+    """Show the table of a study, and what failed.
+
+    Raises:
+        SystemExit: code 1 if a job failed.
+    """
+    failed = {one.job for one in failures}  # what they found before may be of other images
+    if with_table and any(job.found() for job in study.jobs if job not in failed):
         try:
             table(study, without=failed)
         except UserError as error:  # what failed is said all the same
@@ -62,58 +108,49 @@ class Runner:
     Attributes:
         failures: the jobs that failed.
         interrupted: the run was asked to end before all was done.
+        out_of_time: jobs are open, and the time is too short for one more.
 
     Args:
         study: the study.
         at: where jobs run side by side, see `places`.
-        fresh, minutes: see `run`.
+        rules: see there.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        at: Sequence[str | None],
-        fresh: bool = False,
-        minutes: float = math.inf,
-    ):
-        self.study = study
-        self.seats = [Seat(place, len(at), fresh) for place in at]
-        self.minutes = minutes
+    def __init__(self, study: Study, at: Sequence[str | None], rules: Rules = Rules()):
+        self.study, self.rules = study, rules
+        self.seats = [Seat(place, len(at), rules.fresh) for place in at]
+        self.queue: deque[Job] = deque()
         self.failures: list[Failure] = []
-        self.interrupted = False
-        self.awaited: dict[Job, float] = {}  # whose log is locked by others, since when
+        self.interrupted = self.out_of_time = False
         self.finished = 0  # all that need no more waiting for, failed ones included
         self.started = time.monotonic()
         self.ran = 0  # in this sitting
+        self._look_at = 0.0  # when to look next at what others do
+        self._elsewhere = False  # said that others do jobs
+        self._longest = 0.0  # seconds of a job
+        self._quick = 0  # failures in a row that took no time
+        self._killed: Counter[Job] = Counter()
 
     def run(self) -> list[Failure]:
-        """Run all jobs that are not done yet, unless interrupted.
-
-        Raises:
-            UserError: another process runs the study.
-        """
-        with lock_folder(log_folder(self.study), "another output folder (--output)"):
-            jobs, self.failures = to_do(self.study)
-            self.finished = len(self.study.jobs) - len(jobs)
-            self.started = time.monotonic()
-            self._say_what_is_left(len(jobs))
-            queue = deque(jobs)
-            bar = progress.bar(total=len(self.study.jobs), initial=self.finished, unit="job")
-            try:
-                while (queue or self._busy()) and not self.interrupted:
-                    free = [seat for seat in self.seats if seat.job is None]
-                    for seat, job in zip(free, list(queue), strict=False):
-                        queue.popleft()
-                        if not self._start(job, seat):
-                            queue.append(job)
-                    self._collect()
-                    bar.update(self.finished - bar.n)
-                    bar.refresh()
-                    talking = [s.connection for s in self._busy() if s.connection is not None]
-                    readable(talking, POLL_SECONDS)
-            finally:
-                bar.close()
-                end_all(self.seats)
+        """Run all jobs that are not done yet, unless interrupted."""
+        jobs, self.failures = prepare(self.study, again=not self.rules.pulls)
+        self.queue.extend(jobs)
+        self.finished = len(self.study.jobs) - len(jobs)
+        self.started = time.monotonic()
+        self._say_what_is_left(len(jobs))
+        bar = progress.bar(total=len(self.study.jobs), initial=self.finished, unit="job")
+        try:
+            while (self.queue or self._busy()) and not self.interrupted:
+                self._give()
+                bar.update(self.finished - bar.n)
+                bar.refresh()
+                talking = [s.connection for s in self._busy() if s.connection is not None]
+                readable(talking, POLL_SECONDS)
+                self._collect()
+            bar.update(self.finished - bar.n)
+        finally:
+            bar.close()
+            end_all(self.seats)
         return self.failures
 
     def interrupt(self, *_: object) -> None:
@@ -131,58 +168,141 @@ class Runner:
             f"{len(self.seats)} at a time on {f'GPU {gpus}' if gpus else 'CPU'}"
         )
 
-    def _start(self, job: Job, seat: Seat) -> bool:
-        """Start a job in a free seat; False if a process of a killed study still does it."""
-        log = claim(log_path(self.study, job))
-        if log is None:
-            since = self.awaited.setdefault(job, time.monotonic())
-            if since and time.monotonic() - since > LOOK_SECONDS:
-                say(f"{job.name}: a process of before still does it, and is waited for")
-                self.awaited[job] = 0.0  # said
+    def _give(self) -> None:
+        """Give jobs to free places; those that others do are looked at again some later."""
+        free = [seat for seat in self.seats if seat.job is None]
+        if not free or time.monotonic() < self._look_at:
+            return
+        for _ in range(len(self.queue)):
+            job = self.queue.popleft()
+            open_, outcome = self._look(job)
+            if outcome:
+                self._tell(job, outcome)
+            elif open_:
+                if self._too_late():
+                    return
+                seat = free.pop()
+                seat.start(job, task(self.study, job))
+                if not free:
+                    return
+            else:
+                self.queue.append(job)
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        if self.queue and not self._elsewhere:
+            self._elsewhere = True
+            left = "left to them" if self.rules.pulls else "waited for"
+            say(f"{len(self.queue)} jobs are done by other processes, and {left}")
+        if self.rules.pulls and not self._busy():
+            self.queue.clear()
+
+    def _too_late(self) -> bool:
+        """Take no more jobs when the time that is left is shorter than the longest job here."""
+        left = self.rules.until - time.monotonic()
+        if left > self._longest:
             return False
-        with log:
-            if job in self.awaited and job.done():
-                self.finished += 1
-                return True
-            log_path(self.study, job, failed=True).unlink(missing_ok=True)
-            log.truncate(0)
-            seat.start(job, log)
+        say(
+            f"{duration(max(0.0, left))} are left here, and the longest job took "
+            f"{duration(self._longest)}: no more jobs are taken"
+        )
+        self.out_of_time = True
+        self.queue.clear()
         return True
+
+    def _look(self, job: Job) -> tuple[bool, str]:
+        """Whether a job can be given to a worker; else what became of it, "" while others do it."""
+        found = history(claim_path(self.study, job))
+        if job.done():
+            return False, f"{_found(job)}, by another process"
+        if found.running:
+            return False, ""
+        told = log_path(self.study, job, failed=True).is_file()
+        if found.deaths >= DEATHS:
+            if told and not log_path(self.study, job).is_file():  # it was given up before
+                return False, self._failed(failure(self.study, job))
+            died = f"{DEATHS} processes that did it have died"
+            return False, self._failed(give_up(self.study, job, died))
+        if told and found.failures:
+            failed = failure(self.study, job)
+            if not self._again(failed, found):
+                return False, self._failed(failed)
+        return True, ""
+
+    def _again(self, failed: Failure, found: History) -> bool:
+        """Whether a job that has failed is tried again."""
+        return found.failures <= self.rules.retries and failed.kind not in LASTING
 
     def _collect(self) -> None:
         """Take note of the jobs that have ended."""
         for seat in self._busy():
             job, seconds = seat.job, seat.seconds
             assert job is not None
-            late = seconds - 60 * self.minutes
+            late = seconds - 60 * self.rules.minutes
             code = seat.poll()
             if code is None:
                 if late > 0:
                     seat.stop(at_once=late > GRACE_SECONDS)
                 continue
-            self.finished += 1
-            self.ran += 1
-            outcome = self._outcome(job, code, late > 0)
-            say(
-                f"[{self.finished}/{len(self.study.jobs)}] {job.name}: {outcome} "
-                f"({duration(seconds)}{self._left()})"
-            )
+            self._look_at = 0.0
+            if code == TAKEN or (self.interrupted and code == INTERRUPTED):
+                self.queue.append(job)
+                continue
+            self._longest = max(self._longest, seconds)
+            outcome, again = self._outcome(job, code, late > 0)
+            if again:  # at the end, so that others may take it
+                say(f"{job.name}: {outcome} ({duration(seconds)}), is tried again")
+                self.queue.append(job)
+            else:
+                self.ran += 1
+                self._tell(job, outcome, seconds)
+            self._judge_machine(job, code, seconds)
 
-    def _outcome(self, job: Job, code: int, late: bool) -> str:
-        """What became of a job, in words; a failed one is noted."""
-        log = log_path(self.study, job)
+    def _outcome(self, job: Job, code: int, late: bool) -> tuple[str, bool]:
+        """What became of a job, in words, and whether it is tried again."""
         if code == 0 and job.done():
-            found = [f"{r['dataset']} {r['classes']} {r['accuracy']:.2f}%" for r in job.found()]
-            return ", ".join(found)
-        failed = log_path(self.study, job, failed=True)
-        log.rename(failed)
-        error = last_error(failed) if code >= 0 else f"killed by signal {-code}"
+            return _found(job), False
         if late:
-            error = (
-                f"it took longer than {self.minutes:g} minutes (--limit), and goes on if run again"
+            minutes = f"{self.rules.minutes:g} minutes (--limit)"
+            why = f"it took longer than {minutes}, and goes on if run again"
+            return self._failed(give_up(self.study, job, why)), False
+        found = history(claim_path(self.study, job))
+        if code < 0 or code == INTERRUPTED:  # by others, as this runner was not
+            why = f"killed by signal {-code}" if code < 0 else "asked to end by another process"
+            self._killed[job] += 1  # some before they could claim it
+            if max(found.deaths, self._killed[job]) < DEATHS:
+                return why, True
+            full = " (as happens when the memory is full)" if -code == signal.SIGKILL else ""
+            why = f"{why}, {DEATHS} times{full}"
+            return self._failed(give_up(self.study, job, why)), False
+        if not log_path(self.study, job, failed=True).is_file():
+            # a worker that could not even begin
+            return self._failed(give_up(self.study, job)), False
+        failed = failure(self.study, job)
+        if self._again(failed, found):
+            return f"{failed.kind or 'failed'}, {failed.error}", True
+        return self._failed(failed), False
+
+    def _failed(self, failed: Failure) -> str:
+        """Note a failure; what is said of it."""
+        self.failures.append(failed)
+        return failed.said
+
+    def _tell(self, job: Job, outcome: str, seconds: float | None = None) -> None:
+        """Say what became of a job."""
+        self.finished += 1
+        took = "" if seconds is None else f" ({duration(seconds)}{self._left()})"
+        say(f"[{self.finished}/{len(self.study.jobs)}] {job.name}: {outcome}{took}")
+
+    def _judge_machine(self, job: Job, code: int, seconds: float) -> None:
+        """Take no more jobs where each fails at once, as none would elsewhere that is refused."""
+        if code and failure(self.study, job).kind == REFUSED:
+            return
+        self._quick = self._quick + 1 if code and seconds < QUICK_SECONDS else 0
+        if self.rules.pulls and self._quick >= QUICK_FAILURES and self.queue:
+            say(
+                f"{self._quick} jobs in a row have failed here within {QUICK_SECONDS:g} s each: "
+                f"no more are taken, {len(self.queue)} are left to other machines"
             )
-        self.failures.append(Failure(job, error, failed))
-        return f"FAILED, {error}"
+            self.queue.clear()
 
     def _left(self) -> str:
         """The time that is left, from what the jobs took so far."""
@@ -190,6 +310,22 @@ class Runner:
         if not left:
             return ""
         return f", {duration((time.monotonic() - self.started) / self.ran * left)} left"
+
+
+def _found(job: Job) -> str:
+    """The accuracies of a job that is done."""
+    return ", ".join(f"{r['dataset']} {r['classes']} {r['accuracy']:.2f}%" for r in job.found())
+
+
+def prepare(study: Study, again: bool) -> tuple[list[Job], list[Failure]]:
+    """As `to_do`, in a folder that can be written; `again`: what failed has another chance."""
+    with writing(log_folder(study) / "log", "another output folder (--output)"):
+        pass
+    jobs, failures = to_do(study)
+    for job in jobs if again else ():
+        reset(claim_path(study, job))
+        log_path(study, job, failed=True).unlink(missing_ok=True)
+    return jobs, failures
 
 
 def to_do(study: Study) -> tuple[list[Job], list[Failure]]:
@@ -202,7 +338,7 @@ def to_do(study: Study) -> tuple[list[Job], list[Failure]]:
 def _look_at_done(study: Study) -> tuple[list[Job], list[Failure]]:
     """The jobs that are left; what is done with other settings or images is a failure."""
     left, failures = [], []
-    seen: dict[str, Inputs | None] = {}
+    seen = Seen()
     notes: list[str] = []
     for job in study.jobs:
         if not job.done():
@@ -212,7 +348,7 @@ def _look_at_done(study: Study) -> tuple[list[Job], list[Failure]]:
             notes += check_done(job, seen)
             log_path(study, job, failed=True).unlink(missing_ok=True)
         except command.expected_errors() as error:
-            failures.append(refuse(study, job, str(error)))
+            failures.append(refuse(study, job, str(error), kind_of(error)))
     for note in dict.fromkeys(notes):
         say(f"Note: {note}")
     return left, failures
@@ -229,7 +365,8 @@ def _look_at_data(study: Study, jobs: list[Job]) -> tuple[list[Job], list[Failur
                 problems[dataset] = dataset_problem(dataset, job.data)
         found = [f"{dataset}: {problems[dataset]}" for dataset in needed if problems[dataset]]
         if found:
-            failures.append(refuse(study, job, "cannot be used, " + "\n".join(found)))
+            why = "cannot be used, " + "\n".join(found)
+            failures.append(refuse(study, job, why, DATA))
         else:
             todo.append(job)
     unusable = ", ".join(dataset for dataset, problem in problems.items() if problem)

@@ -13,6 +13,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dassl.utils import UserError
+from datasets.errors import DatasetError
+from runs.command import mistakes_told
+from runs.machine import MemoryShortage
+
+RAISED = {
+    "needs_more_memory": MemoryShortage("too little: a smaller batch needs less"),
+    "has_no_data": DatasetError("no such folder"),
+    "is_refused": UserError("X is 1, expected 2"),
+}
+
 
 def main(words: Sequence[str]) -> None:
     """Do what the word `--tag=` says."""
@@ -27,10 +38,29 @@ def main(words: Sequence[str]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif tag == "leaves_a_thread_that_is_waited_for":
         threading.Thread(target=time.sleep, args=(600,)).start()
+    elif tag in RAISED:
+        with mistakes_told():
+            raise RAISED[tag]
     elif tag == "fails":
         sys.exit(1)
     elif tag == "leaves_a_thread":
         threading.Thread(target=time.sleep, args=(600,), daemon=True, name="mine").start()
+    elif tag == "waits_for_two":
+        seen = Path(os.environ["ODD_JOBS"], "seen")
+        with seen.open("a") as file:
+            file.write(f"{os.environ['CUDA_VISIBLE_DEVICES']}\n")
+        while len(seen.read_text().split()) < (2 if {"--seed=1", "--seed=2"} & {*words} else 4):
+            time.sleep(0.05)
+        print("error: no luck", flush=True)
+        sys.exit(1)
+    elif tag == "is_interrupted":
+        folder = Path(os.environ["ODD_JOBS"])
+        try:
+            (folder / "begun").touch()
+            time.sleep(600)
+        except KeyboardInterrupt:
+            (folder / "ended").touch()
+            raise
     elif tag in ("sleeps", "hangs"):
         if tag == "hangs":
             signal.signal(signal.SIGINT, signal.SIG_IGN)
