@@ -26,9 +26,10 @@ from dassl.utils import UserError, mkdir_if_missing
 from runs.claims import Claim
 from runs.config import dataset_label
 from runs.inputs import TRAINED_CONTENT_KEY, TRAINED_KEY, Inputs
-from runs.merging import flatten, read_yaml
+from runs.merging import flatten
 from runs.results import read_results, write_atomically
 from trainers.exported import is_export, read_prompt
+from trainers.yaml_files import load_written
 
 # settings that change neither weights nor accuracies: where and how verbose
 NEUTRAL_KEYS = (
@@ -361,7 +362,7 @@ def read_settings(path: Path, advice: str = "use another --output-dir") -> dict[
     if not path.is_file():
         return None
     try:
-        found = read_yaml(path)
+        found = load_written(path, UserError)
     except UserError as error:
         raise UserError(f"{path} cannot be read; {advice} ({error})") from None
     sound = isinstance(found, dict) and all(isinstance(key, str) for key in found)

@@ -3,8 +3,11 @@
 Nothing in a file can be executed, and no file can keep the reader busy for long.
 """
 
+import pickle
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ SIZE = 2 << 20  # bytes; the largest shipped file has 50 thousand
 DEPTH = 50  # levels
 VALUES = 100_000  # each alias counted as all that it stands for
 DIGITS = 100  # PyYAML needs quadratic time for long numbers
+WRITTEN = 64 << 10  # characters of a file that `load_written` reads key by key
+_NEXT_KEY = re.compile(r"\n(?=[A-Za-z_])")
+_ODD = re.compile(r"^(?![A-Za-z_ ]|- |\Z)", re.MULTILINE)
 _QUOTES = "Put a text with special characters in quotes"
 _HALF = re.compile("[\ud800-\udfff]")
 _MERGE = "tag:yaml.org,2002:merge"
@@ -99,8 +105,44 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(path: Path, mistake: type[Exception]) -> Any:
-    """The content of a YAML file; None if it is empty. Raises `mistake` if it cannot be read."""
-    return _read(path, mistake, _Loader.get_single_data)
+    """The content of a YAML file; None if it is empty. Raises `mistake` if it cannot be read.
+
+    What has the same text as a file before is not parsed again.
+    """
+    return pickle.loads(_read(path, mistake, _content))
+
+
+def load_written(path: Path, mistake: type[Exception]) -> Any:
+    """As `load`, of a file that a program wrote: keys that others like it have are read once."""
+    with suppress(Exception):  # what is not as a program writes it is read as any other
+        text = path.read_text(encoding="utf-8")
+        if len(text) <= WRITTEN and not _ODD.search(text):
+            parts = [pickle.loads(_content(part)) for part in _NEXT_KEY.split(text)]
+            found = {key: value for part in parts for key, value in part.items()}
+            if len(found) == len(parts) and all(len(part) == 1 for part in parts):
+                return found
+    return load(path, mistake)
+
+
+@lru_cache(4096)
+def _content(text: str) -> bytes:
+    """The content of a text, pickled: who gets it may change it."""
+    return pickle.dumps(_parse(text, _Loader.get_single_data))
+
+
+@lru_cache(64)
+def _root(text: str) -> yaml.Node | None:
+    """The root node of a text; nobody changes it."""
+    node: yaml.Node | None = _parse(text, _Loader.get_single_node)
+    return node
+
+
+def _parse(text: str, call: Callable[[_Loader], Any]) -> Any:
+    loader = _Loader(text)
+    try:
+        return call(loader)
+    except (ValueError, OverflowError) as error:  # of characters and versions that are none
+        raise _Mistake(loader.get_mark(), f"not valid YAML ({error})") from None
 
 
 def compose(path: Path, mistake: type[Exception], advice: str = _QUOTES) -> yaml.Node | None:
@@ -114,11 +156,11 @@ def compose(path: Path, mistake: type[Exception], advice: str = _QUOTES) -> yaml
     Raises:
         mistake: the file cannot be read, is too large or nested too deep, or is not valid YAML.
     """
-    return _read(path, mistake, _Loader.get_single_node, advice)
+    return _read(path, mistake, _root, advice)
 
 
 def _read(
-    path: Path, mistake: type[Exception], call: Callable[[_Loader], Any], advice: str = _QUOTES
+    path: Path, mistake: type[Exception], call: Callable[[str], Any], advice: str = _QUOTES
 ) -> Any:
     file = shown(path)
     try:
@@ -127,8 +169,7 @@ def _read(
         if len(data) > SIZE:
             raise mistake(f"{file}: more than {SIZE >> 20} MiB, which no settings need.")
         text = data.decode("utf-8")
-        loader = _Loader(text)
-        return call(loader)
+        return call(text)
     except OSError as error:
         raise mistake(f"{file}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
@@ -144,11 +185,6 @@ def _read(
         raise mistake(f"{file}, line {line}: {code} is no text. Remove it.") from None
     except _Mistake as error:
         raise mistake(f"{file}{error}") from None
-    except (ValueError, OverflowError) as error:  # of characters and versions that are none
-        if isinstance(error, mistake):
-            raise
-        place = f"{file}, line {loader.get_mark().line + 1}"
-        raise mistake(f"{place}: not valid YAML ({error}).") from None
 
 
 def shown(path: Path) -> str:

@@ -301,7 +301,7 @@ def test_a_job_that_was_taken_over_is_left_as_it_is(do, tmp_path, capfd):
     [
         (lambda: None, 0, ""),
         (lambda: sys.exit(), 0, ""),
-        (lambda: sys.exit(2), 2, ""),
+        (lambda: sys.exit(2), 2, "Kind of failure: refused\n"),
         (lambda: sys.exit("no"), 1, "no\n"),
         (lambda: [][0], 1, "IndexError"),
         (lambda: signal.raise_signal(signal.SIGINT), 130, "the same command continues"),
