@@ -106,7 +106,7 @@ def read(folder: Path, version: str) -> dict[str, list[Listed]]:
         found = content["version"]
         splits = {
             part: [
-                item._replace(impath=str(folder / item.impath))
+                item._replace(impath=os.path.join(folder, item.impath))
                 for item in read_items(content[part], part)
             ]
             for part in PARTS

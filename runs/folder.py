@@ -105,8 +105,8 @@ class RunFolder:
         self.cfg = cfg
         self.path = Path(cfg.OUTPUT_DIR)
         self.evaluate_only, self.advice = evaluate_only, advice
-        stored = read_settings(self.path / "config.yaml") or {}
         if cfg.SEED < 0:  # an unseeded run that is cut off must go on with the same images
+            stored = read_settings(self.path / "config.yaml") or {}
             cfg.defrost()
             cfg.SEED = stored.get("SEED", random.SystemRandom().randrange(2**31))
             cfg.freeze()

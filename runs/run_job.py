@@ -2,6 +2,8 @@
 
 import io
 from contextlib import redirect_stdout
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from dassl.data.datasets import build_dataset
@@ -43,12 +45,33 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     return [trained, *(_run(*model, *job.arguments(test, source)) for test in others)]
 
 
-def check_done(job: Job, seen: dict[str, Inputs | None]) -> list[str]:
+class Seen:
+    """What was looked at for jobs that are done, so that jobs which share it read it once.
+
+    Attributes:
+        inputs: of a dataset as a job has it; None where its data is not.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Inputs | None] = {}
+        self._settings: dict[tuple[Job, str, str, str], Any] = {}
+
+    def settings(self, job: Job, test: Evaluation, source: str) -> Any:
+        """As `settings`; what another seed had is taken from there."""
+        key = (replace(job, seed=0), test.dataset, test.classes, source)
+        if key not in self._settings:
+            self._settings[key] = settings(job, test, source)
+        cfg = copy(self._settings[key])  # what is in its sections is not changed
+        cfg["SEED"], cfg["OUTPUT_DIR"] = job.seed, str(test.folder)
+        return cfg
+
+
+def check_done(job: Job, seen: Seen) -> list[str]:
     """Refuse results of a job that is done, if its settings or images are other ones now.
 
     Args:
         job: all its results are there.
-        seen: datasets that were looked at, so that jobs which share one read it once.
+        seen: what was looked at for other jobs.
 
     Returns:
         What the job asks for, and does not get, since its results exist.
@@ -58,14 +81,14 @@ def check_done(job: Job, seen: dict[str, Inputs | None]) -> list[str]:
     """
     source, notes = "", []
     for test in job.evaluations():
-        cfg = settings(job, test, source)
+        cfg = seen.settings(job, test, source)
         trains = job.learns and not source
         folder = RunFolder(cfg, evaluate_only=not trains)
         folder.check()
         key = f"{cfg.DATASET} {cfg.TEST} {cfg.SEED} {trains}"
-        if key not in seen:
-            seen[key] = look(cfg, trains)
-        folder.check_inputs(read_results(folder.results_path) or {}, seen[key])
+        if key not in seen.inputs:
+            seen.inputs[key] = look(cfg, trains)
+        folder.check_inputs(read_results(folder.results_path) or {}, seen.inputs[key])
         source = source or (dataset_label(cfg) if job.learns else "")
         notes += left_out(folder)
     return notes

@@ -11,6 +11,7 @@ The worker claims a job before it does it (`runs.claims`). After a job all globa
 cannot be taken away, the process ends with that code instead: whoever sent it starts another one.
 """
 
+import gc
 import json
 import os
 import signal
@@ -123,6 +124,8 @@ def serve(connection: socket.socket, name: str, once: bool = False) -> int:
     from runs.process_state import ProcessState  # needs torch
 
     state = ProcessState()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: it need not be looked through after each job
     os.register_at_fork(after_in_child=connection.close)  # who waits for the end shall see it
     while task := Task.receive(connection):
         _tell(connection, BEGUN)

@@ -12,10 +12,9 @@ from dassl.utils import UserError, progress
 from runs import command
 from runs.claims import DEATHS, History, history, reset
 from runs.failures import DATA, LASTING, REFUSED, kind_of
-from runs.inputs import Inputs
 from runs.jobs import Job, dataset_problem
 from runs.results import writing
-from runs.run_job import check_done
+from runs.run_job import Seen, check_done
 from runs.worker import INTERRUPTED, TAKEN
 from tools.studies.file import Study
 from tools.studies.processes import GRACE_SECONDS, Seat, end_all, places, readable
@@ -131,11 +130,12 @@ class Runner:
         try:
             while (self.queue or self._busy()) and not self.interrupted:
                 self._give()
-                self._collect()
                 bar.update(self.finished - bar.n)
                 bar.refresh()
                 talking = [s.connection for s in self._busy() if s.connection is not None]
                 readable(talking, POLL_SECONDS)
+                self._collect()
+            bar.update(self.finished - bar.n)
         finally:
             bar.close()
             end_all(self.seats)
@@ -296,7 +296,7 @@ def to_do(study: Study) -> tuple[list[Job], list[Failure]]:
 def _look_at_done(study: Study) -> tuple[list[Job], list[Failure]]:
     """The jobs that are left; what is done with other settings or images is a failure."""
     left, failures = [], []
-    seen: dict[str, Inputs | None] = {}
+    seen = Seen()
     notes: list[str] = []
     for job in study.jobs:
         if not job.done():

@@ -164,13 +164,16 @@ def test_failures_are_told_by_their_kind_and_by_status_as_well(read, monkeypatch
         run(study)
     told = capsys.readouterr().err.splitlines()
     names = [job.name for job in study.jobs[:4]]
-    memory, data, fails, refused = (f"  {name} and 1 more: " for name in names)
     assert told[0] == "8 of 8 jobs failed:"
-    assert [line for line in told[1:] if "    log: " not in line and fails[:-12] not in line] == [
-        f"{data}missing data, error: no such folder",
-        f"{memory}out of memory, error: too little: a smaller batch needs less",
-        f"{refused}refused, error: X is 1, expected 2",
-    ]
+    reasons = {
+        names[1]: "missing data, error: no such folder",
+        names[0]: "out of memory, error: too little: a smaller batch needs less",
+        names[3]: "refused, error: X is 1, expected 2",
+    }
+    lines = [f"  {name} and 1 more: {reason}" for name, reason in reasons.items()]
+    assert told[-6::2] == lines
+    logs = {f"    log: {log_path(study, job, failed=True)}" for job in study.jobs}
+    assert set(told[-5::2]) < logs
     shown = status(study).splitlines()
     assert f"{names[1]}: missing data, error: no such folder" in shown
 
