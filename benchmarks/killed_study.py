@@ -4,9 +4,9 @@
 
 The embedded study of all protocols, 70 jobs, runs twice: undisturbed, and by `tools.study work` in
 several processes, of which one at a time is killed (SIGKILL, with all that it has started) and
-started again. Where the kernel allows it (Linux, root), each of them is a machine of its own: a host
-name, and processes that the others do not see, so that only a heart that has stopped tells of its
-death. What is left at the end is done by `tools.study run`.
+started again. Where the kernel allows it (Linux, root), each of them is a machine of its own: a
+host name, and processes that the others do not see, so that only a heart that has stopped tells of
+its death. What is left at the end is done by `tools.study run`.
 
 The tables must be the same, and so must all results but for times and memory. A hook in all of
 these processes notes each results.json that gets its name: none may get it twice.
@@ -28,8 +28,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.study import check_equal
-from runs import command
-from runs.claims import LIMIT
+from runs import claims, command
 from runs.config import CONFIGS, REPOSITORY
 from runs.results import read_results
 
@@ -64,8 +63,10 @@ class Place:
         self.folder, self.output = folder, folder / "output"
         content = yaml.safe_load((CONFIGS / "studies" / "embedded_all.yaml").read_text())
         content["opts"] |= {
-            "OPTIM.MAX_EPOCH": epochs, "TRAIN.CHECKPOINT_FREQ": 1, "CACHE.DIR": str(folder / "cache"),
-        }  # fmt: skip
+            "OPTIM.MAX_EPOCH": epochs,
+            "TRAIN.CHECKPOINT_FREQ": 1,
+            "CACHE.DIR": str(folder / "cache"),
+        }
         self.file = folder / "embedded_all.yaml"
         self.file.write_text(yaml.safe_dump(content))
         self.environment = {
@@ -177,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{args.workers} workers, {where}, killed {args.kills} times", flush=True)
         disturb(killed, args.workers, args.kills, random.Random(args.random))
         print(killed.call("status").splitlines()[-1], flush=True)
-        time.sleep(BEAT / 1 * LIMIT)
+        time.sleep(claims.LIMIT / claims.BEAT * BEAT)  # until the last death is noticed
         print(killed.call("run").splitlines()[1], flush=True)
         tables = [place.call("table", "--", "--format", "csv") for place in (whole, killed)]
         if tables[0] != tables[1]:

@@ -31,6 +31,7 @@ from benchmarks.no_job import TOOK, write_done
 from runs import command
 from runs.claims import take
 from runs.config import REPOSITORY
+from runs.run_job import Seen
 from tools.studies import processes
 from tools.studies.file import Study, read_study
 from tools.studies.runner import Runner
@@ -65,7 +66,7 @@ def fill(study: Study) -> dict[str, int]:
     """Leave the files of jobs that are done, have failed, were cut off, and are claimed."""
     log_folder(study).mkdir(parents=True)
     counts = dict.fromkeys(("done", "failed", "cut off", "claimed", "to do"), 0)
-    seen: dict[str, Any] = {}
+    seen = Seen()
     for number, job in enumerate(study.jobs):
         if number % 10 < OF_TEN:
             write_done(job, seen)

@@ -5,7 +5,6 @@ The files are those of a run, with the settings and images of the job; accuracie
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
@@ -15,27 +14,28 @@ from runs.inputs import look
 from runs.job_words import read_jobs
 from runs.jobs import Job
 from runs.results import write_atomically
-from runs.run_job import settings
+from runs.run_job import Seen
 
 TOOK = "took "
 
 
-def write_done(job: Job, seen: dict[str, Any]) -> None:
+def write_done(job: Job, seen: Seen) -> None:
     """Write what a job leaves that is done.
 
     Args:
         job: it learns.
-        seen: inputs, for jobs that share them.
+        seen: what was looked at for other jobs.
     """
     source = ""
     for number, test in enumerate(job.evaluations()):
         trains = not number
-        cfg = settings(job, test, source)
+        cfg = seen.settings(job, test, source)
         folder = RunFolder(cfg, evaluate_only=not trains)
         key = f"{cfg.DATASET} {cfg.SEED} {trains}"
-        if key not in seen:
-            seen[key] = look(cfg, trains)
-        inputs = seen[key]
+        if key not in seen.inputs:
+            seen.inputs[key] = look(cfg, trains)
+        inputs = seen.inputs[key]
+        assert inputs is not None  # embedded ones are made
         if trains:
             told = yaml.safe_dump(folder.settings | inputs.trained, sort_keys=True)
             write_atomically(folder.path / "config.yaml", told)
@@ -59,5 +59,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Do the jobs of the words."""
     started = time.perf_counter()
     for job in read_jobs(argv, __doc__):
-        write_done(job, {})
+        write_done(job, Seen())
     print(f"{TOOK}{time.perf_counter() - started:.6f} s", flush=True)

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ class Holder:
     Attributes:
         number: of the claim.
         alive: its heart beats.
-        owner: host, machine, pid, started (of the process), since (seconds, by the clock there).
+        owner: host, machine, pid, started (of the process), since (time of the file system).
         quiet: seconds since its heart was renewed.
     """
 
@@ -157,7 +156,8 @@ def take(base: Path) -> Claim | None:
     if found.running:
         return None
     number = found.holder.number + 1 if found.holder else 1
-    return Claim(base, number) if _make(base, number, _this_process()) else None
+    owner = {**_this_process(), "since": file_time(base.parent)}
+    return Claim(base, number) if _make(base, number, owner) else None
 
 
 def reset(base: Path) -> None:
@@ -197,12 +197,18 @@ def history(base: Path, now: float | None = None) -> History:
 
 
 def file_time(folder: Path) -> float:
-    """Now, as the file system of a folder has it."""
+    """Now, as the file system of a folder has it.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     path = folder / f".now-{platform.node()}-{os.getpid()}-{threading.get_ident()}"
-    with open(path, "wb"):
-        pass
     try:
+        with open(path, "wb"):
+            pass
         return os.stat(path).st_mtime
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -273,7 +279,6 @@ def _this_process() -> dict[str, Any]:
         "machine": _machine(),
         "pid": os.getpid(),
         "started": _started(os.getpid()),
-        "since": time.time(),
     }
 
 

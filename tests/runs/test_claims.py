@@ -114,6 +114,52 @@ def test_a_heart_that_stopped_is_taken_over_once_and_who_wakes_finds_it_gone(tmp
     assert names(tmp_path) == []
 
 
+def test_a_process_that_is_stopped_has_no_heart_and_finds_its_job_taken(tmp_path, monkeypatch):
+    base = tmp_path / "job"
+    sleeper = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(base)], cwd=ROOT, text=True,
+        env={**os.environ, "MOPD_HEARTBEAT": "0.05"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert sleeper.stdout is not None and sleeper.stdout.readline() == "claimed\n"
+    deadline = time.monotonic() + 120
+
+    def wait_until(happened) -> None:
+        while not happened():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    path = tmp_path / "job.claim-1"
+    first = os.stat(path).st_mtime_ns
+    wait_until(lambda: os.stat(path).st_mtime_ns > first)  # it beats
+    sleeper.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(claims, "LIMIT", 0.45)
+    wait_until(lambda: not history(base).running)
+    assert history(base).deaths == 1
+    assert take(base) is not None
+    monkeypatch.undo()
+    sleeper.send_signal(signal.SIGCONT)
+    _, told = sleeper.communicate("go on\n")
+    assert sleeper.returncode == 1 and "another process has taken this job over" in told
+    assert names(tmp_path) == ["job.claim-1", "job.claim-2"]
+    assert history(base).running
+
+
+def test_a_process_that_wakes_in_time_keeps_its_job(tmp_path):
+    base = tmp_path / "job"
+    sleeper = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(base)], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert sleeper.stdout is not None and sleeper.stdout.readline() == "claimed\n"
+    sleeper.send_signal(signal.SIGSTOP)
+    stop_heart(tmp_path / "job.claim-1", LIMIT - 30)
+    assert take(base) is None
+    sleeper.send_signal(signal.SIGCONT)
+    assert sleeper.communicate("go on\n") == ("", "") and sleeper.returncode == 0
+    assert names(tmp_path) == ["job.claim-1", "result.json"]
+
+
 def test_a_process_of_this_machine_that_has_ended_need_not_be_waited_for(tmp_path):
     base = tmp_path / "job"
     call = f"from pathlib import Path; from runs.claims import take; take(Path({str(base)!r}))"
@@ -133,7 +179,12 @@ def test_clocks_of_machines_may_differ(tmp_path, monkeypatch):
         claim = take(base)
         assert claim is not None
         stop_heart(claim.path, 0)  # its process cannot be asked
+        since = json.loads(claim.path.read_text())["since"]
+        assert abs(since - file_time(tmp_path)) < 1800  # no clock of a machine
         assert history(base).running and take(base) is None
+        stop_heart(claim.path)
+        assert not history(base).running  # an hour is no age of a heart, nor does it hide one
+        stop_heart(claim.path, -2 * LIMIT)
         monkeypatch.undo()
         assert history(base).running and take(base) is None
         claim.remove()
@@ -228,5 +279,5 @@ def test_the_time_is_that_of_the_file_system(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    with pytest.raises(Exception, match="cannot write .*job.claim-1: No such file or directory"):
+    with pytest.raises(Exception, match="cannot write .*missing.*: No such file or directory"):
         take(tmp_path / "missing" / "job")

@@ -62,21 +62,21 @@ def status(study: Study) -> str:
     summary = ", ".join(f"{counts[word]} {word}" for word in STATES if counts[word])
     lines = [tabulate(body, headers, disable_numparse=True), "", f"{len(states)} jobs: {summary}"]
     for word in ("running", "stale"):
-        lines += [_who(job, found[job]) for job in study.jobs if states[job] == word]
+        lines += [_who(job, found[job], now) for job in study.jobs if states[job] == word]
     for job in (job for job, word in states.items() if word == "failed"):
         failed = failure(study, job)
         lines += [f"{job.name}: {_reason(failed)}", f"    log: {failed.log}"]
     return "\n".join(lines)
 
 
-def _who(job: Job, claims: History) -> str:
-    """Who does a job, since when, and how far it is."""
+def _who(job: Job, claims: History, now: float) -> str:
+    """Who does a job, since when (`now` is the time of the file system), and how far it is."""
     holder = claims.holder
     assert holder is not None
     where = f"{holder.owner.get('host', 'unknown')} (process {holder.owner.get('pid', 'unknown')})"
     if not holder.alive:
         return f"{job.name}: stale, nothing heard of {where} for {duration(holder.quiet)}"
-    since = max(0.0, time.time() - float(holder.owner.get("since", time.time())))
+    since = max(0.0, now - float(holder.owner.get("since", now)))
     return f"{job.name}: on {where} for {duration(since)}{_progress(job)}"
 
 

@@ -268,6 +268,25 @@ def test_what_others_do_is_left_to_them_or_waited_for(read, monkeypatch, capsys)
     assert {f.job: f.error for f in found}[theirs] == "error: no"
 
 
+def test_a_job_whose_machine_died_is_taken_over_once_its_heart_has_stopped(
+    read, monkeypatch, capsys
+):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    study = read(protocols="base2new", datasets="shapes", seeds=1, methods="CoOp")
+    (job,) = study.jobs
+    log_folder(study).mkdir(parents=True)
+    claim = take(claim_path(study, job))
+    assert claim is not None
+    stop_heart(claim.path, 0)  # it is another machine's, whose processes cannot be asked
+    assert Runner(study, [None], Rules(pulls=True)).run() == []
+    assert f"{job.name}: on gone (process {os.getpid()}) for " in status(study)
+    stop_heart(claim.path)
+    assert f"{job.name}: stale, nothing heard of gone (process {os.getpid()})" in status(study)
+    assert [f.job for f in Runner(study, [None], Rules(pulls=True)).run()] == [job]
+    assert history(claim_path(study, job)).holder.number == 2
+    assert "process " in log_path(study, job, failed=True).read_text()
+
+
 def test_a_job_whose_processes_died_elsewhere_is_given_up_and_named(read, monkeypatch, capsys):
     monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
     study = read(protocols="base2new", datasets="shapes", seeds=1, methods="CoOp")
