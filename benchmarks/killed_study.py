@@ -33,7 +33,7 @@ from runs.config import CONFIGS, REPOSITORY
 from runs.results import read_results
 
 BEAT = 1.0  # seconds, so that a death is noticed within the time of a few jobs
-PAUSE = 3.0, 12.0  # seconds from one kill to the next
+PAUSE = 5.0, 20.0  # seconds from one kill to the next
 # loaded by each Python before anything else; what it notes is on disk before the file has its name
 HOOK = """
 import os, sys

@@ -44,8 +44,10 @@ def read_results(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        results = json.loads(path.read_text(encoding="utf-8-sig"))
-        json.dumps(results, ensure_ascii=False).encode()  # half characters cannot be shown
+        text = path.read_text(encoding="utf-8-sig")
+        results = json.loads(text)
+        if "\\u" in text:  # half characters cannot be shown
+            json.dumps(results, ensure_ascii=False).encode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): move it away") from error
     except (ValueError, RecursionError) as error:  # also of long numbers and deep lists

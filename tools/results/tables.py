@@ -9,6 +9,7 @@ python -m tools.tables output/base2new --metrics
 
 import argparse
 from collections.abc import Iterable
+from typing import Any
 
 from dassl.utils import UserError
 from runs import command
@@ -48,8 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make(args: argparse.Namespace) -> str:
+def make(args: argparse.Namespace, results: list[dict[str, Any]] | None = None) -> str:
     """The tables that the arguments ask for.
+
+    Args:
+        args: see `build_parser`.
+        results: those below the folders of the arguments, where they have been read.
 
     Raises:
         UserError: no results, damaged results, or arguments that do not fit.
@@ -61,7 +66,7 @@ def make(args: argparse.Namespace) -> str:
         raise UserError(f"--paired makes tables of its own: leave {other} out")
     if args.metrics and (args.runs or args.published is not None or args.paired is not None):
         raise UserError("--metrics makes tables of its own: leave --runs, --published and --paired")
-    results = collect(args.folders)
+    results = collect(args.folders) if results is None else results
     if args.runs:
         if args.format == "csv":
             return runs_csv(results)
@@ -91,13 +96,13 @@ def _show(tables: Iterable[Table], style: str) -> str:
     return "\n\n".join(table.show(style) for table in tables) + "\n"
 
 
-def deliver(args: argparse.Namespace) -> None:
-    """Print the tables that the arguments ask for, or write them to a file, complete or not at all.
+def deliver(args: argparse.Namespace, results: list[dict[str, Any]] | None = None) -> None:
+    """Print the tables of `make`, or write them to a file, complete or not at all.
 
     Raises:
         UserError: as `make`, or the file cannot be written.
     """
-    text = make(args)
+    text = make(args, results)
     if args.out:
         write_atomically(args.out, text, other="another file for --out")
     else:

@@ -116,11 +116,13 @@ def table(study: Study, options: Sequence[str] = (), without: Collection[Job] = 
         UserError: there are no results, or they do not fit the options.
         SystemExit: the options are wrong.
     """
-    folders = [str(job.folder) for job in study.jobs if job not in without and job.found()]
-    if not folders:
+    found = {job: [] if job in without else job.found() for job in study.jobs}
+    results = [one for several in found.values() for one in several]
+    if not results:
         raise UserError(f"{study.path} has no results yet: python -m tools.study run {study.path}")
-    tables.deliver(tables.build_parser().parse_args([*folders, "--complete", *options]))
-    missing = sum(job in without or not job.done() for job in study.jobs)
+    args = tables.build_parser().parse_args([str(log_folder(study)), "--complete", *options])
+    tables.deliver(args, results)
+    missing = sum(len(several) < len(job.evaluations()) for job, several in found.items())
     if missing:
         print(f"{missing} of {len(study.jobs)} jobs are missing or not complete", file=sys.stderr)
 
