@@ -9,7 +9,8 @@ host name, and processes that the others do not see, so that only a heart that h
 its death. What is left at the end is done by `tools.study run`.
 
 The tables must be the same, and so must all results but for times and memory. A hook in all of
-these processes notes each results.json that gets its name: none may get it twice.
+these processes notes each results.json that gets its name: none may get it twice. It notes claims
+as well: one for each job, and one for each that was cut off and taken over.
 """
 
 import argparse
@@ -39,8 +40,9 @@ HOOK = """
 import os, sys
 
 def note(event, args):
-    if event == "os.rename" and str(args[1]).endswith("results.json"):
-        file = os.open(os.environ["COMPLETED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    done = event == "os.rename" and str(args[1]).endswith("results.json")
+    if done or (event == "os.link" and ".claim-" in str(args[1])):
+        file = os.open(os.environ["NOTED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.write(file, f"{args[1]}\\n".encode())
         os.close(file)
 
@@ -73,7 +75,7 @@ class Place:
             **os.environ,
             "MOPD_HEARTBEAT": str(BEAT),
             "PYTHONPATH": str(folder / "hook"),
-            "COMPLETED": str(folder / "completed"),
+            "NOTED": str(folder / "noted"),
         }
 
     def words(self, name: str, *options: str) -> list[str]:
@@ -109,9 +111,11 @@ class Place:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
-    def completed(self) -> Counter[str]:
-        """How often each results.json got its name."""
-        return Counter((self.folder / "completed").read_text().splitlines())
+    def noted(self, what: str) -> Counter[str]:
+        """How often each file with this in its path got its name; a claim that another process was
+        faster to make counts as well."""
+        lines = (self.folder / "noted").read_text().splitlines()
+        return Counter(line for line in lines if what in line)
 
     def results(self) -> dict[str, object]:
         """The content of each results.json, by its place."""
@@ -187,10 +191,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines = len(tables[0].splitlines())
         print(f"tables of {lines} lines and {len(killed.results())} results are the same")
         for place in (whole, killed):
-            twice = [path for path, count in place.completed().items() if count > 1]
-            if twice or len(place.completed()) != len(place.results()):
+            done = place.noted("results.json")
+            twice = [path for path, count in done.items() if count > 1]
+            if twice or len(done) != len(place.results()):
                 raise SystemExit(f"done twice: {', '.join(twice) or 'not noted'}")
-        print(f"{len(killed.completed())} results got their names once each, none twice")
+        print(f"{len(killed.noted('results.json'))} results got their names once each, none twice")
+        claims_made = [len(place.noted(".claim-")) for place in (whole, killed)]
+        print(f"claims of the jobs: {claims_made[0]} undisturbed, {claims_made[1]} with kills")
     finally:
         if not args.keep:
             shutil.rmtree(folder, ignore_errors=True)
