@@ -31,6 +31,7 @@ import yaml
 from benchmarks.study import check_equal
 from runs import claims, command
 from runs.config import CONFIGS, REPOSITORY
+from runs.merging import read_yaml
 from runs.results import read_results
 
 BEAT = 1.0  # seconds, so that a death is noticed within the time of a few jobs
@@ -63,7 +64,7 @@ class Place:
         (folder / "hook").mkdir()
         (folder / "hook" / "sitecustomize.py").write_text(HOOK)
         self.folder, self.output = folder, folder / "output"
-        content = yaml.safe_load((CONFIGS / "studies" / "embedded_all.yaml").read_text())
+        content = read_yaml(CONFIGS / "studies" / "embedded_all.yaml")
         content["opts"] |= {
             "OPTIM.MAX_EPOCH": epochs,
             "TRAIN.CHECKPOINT_FREQ": 1,

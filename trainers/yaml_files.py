@@ -17,7 +17,7 @@ SIZE = 2 << 20  # bytes; the largest shipped file has 50 thousand
 DEPTH = 50  # levels
 VALUES = 100_000  # each alias counted as all that it stands for
 DIGITS = 100  # PyYAML needs quadratic time for long numbers
-WRITTEN = 64 << 10  # characters of a file that `load_written` reads key by key
+KEPT = 64 << 10  # characters of a text that is not parsed again
 _NEXT_KEY = re.compile(r"\n(?=[A-Za-z_])")
 _ODD = re.compile(r"^(?![A-Za-z_ ]|- |\Z)", re.MULTILINE)
 _QUOTES = "Put a text with special characters in quotes"
@@ -109,14 +109,14 @@ def load(path: Path, mistake: type[Exception]) -> Any:
 
     What has the same text as a file before is not parsed again.
     """
-    return pickle.loads(_read(path, mistake, _content))
+    return _read(path, mistake, _of)
 
 
 def load_written(path: Path, mistake: type[Exception]) -> Any:
     """As `load`, of a file that a program wrote: keys that others like it have are read once."""
     with suppress(Exception):  # what is not as a program writes it is read as any other
         text = path.read_text(encoding="utf-8")
-        if len(text) <= WRITTEN and not _ODD.search(text):
+        if len(text) <= KEPT and not _ODD.search(text):
             parts = [pickle.loads(_content(part)) for part in _NEXT_KEY.split(text)]
             found = {key: value for part in parts for key, value in part.items()}
             if len(found) == len(parts) and all(len(part) == 1 for part in parts):
@@ -124,7 +124,13 @@ def load_written(path: Path, mistake: type[Exception]) -> Any:
     return load(path, mistake)
 
 
-@lru_cache(4096)
+def _of(text: str) -> Any:
+    if len(text) > KEPT:
+        return _parse(text, _Loader.get_single_data)
+    return pickle.loads(_content(text))
+
+
+@lru_cache(2048)
 def _content(text: str) -> bytes:
     """The content of a text, pickled: who gets it may change it."""
     return pickle.dumps(_parse(text, _Loader.get_single_data))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dassl.utils import UserError
 from runs.folder import read_settings
@@ -13,7 +15,7 @@ from tools.studies.file import read_study
 from trainers.errors import MethodError
 from trainers.exported import trained_settings
 from trainers.prompts.pool import load_pool
-from trainers.yaml_files import DEPTH, SIZE, VALUES, load
+from trainers.yaml_files import DEPTH, SIZE, VALUES, load, load_written
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30)
@@ -125,6 +127,53 @@ def test_what_is_within_the_bounds_is_read_as_by_pyyaml(write):
     assert len(load(write(values), Mistake)) == VALUES - 1
     for empty in ("", "# nothing\n"):
         assert load(write(empty), Mistake) is None
+
+
+VALUE = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.dates(),
+    st.lists(st.one_of(st.text(), st.integers()), max_size=3),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(min_size=1), VALUE), st.booleans())
+def test_what_a_program_wrote_is_read_key_by_key_as_in_one_go(tmp_path_factory, content, wide):
+    path = tmp_path_factory.mktemp("written") / "config.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=wide), encoding="utf-8")
+    for _ in range(2):  # parsed, and known
+        assert load_written(path, Mistake) == load(path, Mistake) == content
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_in_what_a_program_wrote_is_told_as_any_other(write, case):
+    path = write(MISTAKES[case][0])
+    with pytest.raises(Mistake) as error:
+        load_written(path, Mistake)
+    with pytest.raises(Mistake) as other:
+        load(path, Mistake)
+    assert str(error.value) == str(other.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\n...\nb: 2", 'a: 1\n"b": 2\na: 3', "a: &a [1]\nb: *a", "# c\na: 1\nb:\n- 1"]
+)
+def test_what_is_written_by_hand_is_read_as_a_whole(write, text):
+    path = write(text)
+    told = []
+    for read in (load, load_written):
+        try:
+            told.append(read(path, Mistake))
+        except Mistake as error:
+            told.append(str(error))
+    assert told[0] == told[1]
+
+
+def test_who_changes_what_was_read_changes_nothing_for_others(write):
+    path = write("a: [1]\nb: {c: 1}")
+    for read in (load, load_written):
+        found = read(path, Mistake)
+        found["a"].append(2)
+        found["b"].clear()
+        assert read(path, Mistake) == {"a": [1], "b": {"c": 1}}
 
 
 def test_a_mapping_that_is_merged_before_it_is_read_has_no_key_twice(write):

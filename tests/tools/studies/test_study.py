@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from runs.job_words import words_of
-from runs.run_job import run_job
+from runs.run_job import Seen, run_job, settings
 from tools import protocol
 from tools.studies.file import read_study
 from tools.studies.report import status
@@ -125,6 +125,36 @@ def test_results_of_images_that_have_changed_since_are_not_taken_for_done(
     assert "ZeroshotCLIP" not in table  # the old figures are not those of the study
     assert shown.count("was measured on other images or labels than") == 2
     assert shown.count("1 changed: ") == 2 and str(new) in shown
+
+
+def test_settings_that_jobs_share_are_those_of_each_job(read):
+    study = read(
+        protocols={"base2new": {"datasets": ["shapes", "digits"]}, "xd": {"datasets": "shapes"}},
+        methods=["ZeroshotCLIP", "CoOp", "MoPD"], seeds=[1, 2, 3], opts=SHORT,
+    )  # fmt: skip
+    seen = Seen()
+    for job in study.jobs:
+        for number, test in enumerate(job.evaluations()):
+            source = "Shapes" if number and job.learns else ""
+            assert seen.settings(job, test, source) == settings(job, test, source)
+    assert len(seen._settings) < sum(len(job.evaluations()) for job in study.jobs)
+
+
+def test_the_table_has_the_results_of_the_jobs_and_no_others(write, data_root, tmp_path, capsys):
+    path = write(
+        protocols="fewshot", shots=1, seeds=1, datasets="shapes", methods="ZeroshotCLIP", opts=SHORT
+    )
+    where = ["--data", str(data_root), "--output", str(tmp_path / "out")]
+    (job,) = read_study(path, data_root, tmp_path / "out").jobs
+    run_job(job)
+    other = job.folder / "digits" / "all" / "results.json"  # of a study that had it as a target
+    other.parent.mkdir(parents=True)
+    told = json.loads(job.evaluations()[0].results.read_text())
+    other.write_text(json.dumps(told | {"dataset": "Digits"}))
+    capsys.readouterr()
+    main(["table", str(path), *where])
+    table = capsys.readouterr().out
+    assert "Shapes" in table and "Digits" not in table
 
 
 @pytest.mark.parametrize("victim", ["the whole study", "a worker"])
