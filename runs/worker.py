@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from runs import command
 from runs.claims import FAILED, GIVEN_BACK, Claim, take
@@ -35,6 +35,7 @@ SIZE = struct.Struct("!I")  # of what follows, in bytes
 CODE = struct.Struct("!B")  # the answer
 TAKEN = 75  # an exit code: the job is, or has become, another process'
 INTERRUPTED = 128 + signal.SIGINT
+ENDS = (signal.SIGINT, signal.SIGTERM)  # how a job is asked to end
 BEGUN = 255  # no exit code: the job was received
 
 
@@ -212,6 +213,16 @@ def _write_to(path: str) -> None:
     os.close(descriptor)
 
 
+def _end(*_: object) -> NoReturn:
+    """Let a job end as by Ctrl-C, once: a terminal or a scheduler and who started this all ask.
+
+    A handler for `ENDS`; a shell lets what it starts with & ignore the first.
+    """
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the socket of the command line.
 
@@ -226,8 +237,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 if __name__ == "__main__":
     # threads that wait must not spin, see `command.run`
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # how jobs are asked to end; a shell lets what it starts with & ignore it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in ENDS:
+        signal.signal(number, _end)
     try:
         main()
     except KeyboardInterrupt:  # while there was nothing to do

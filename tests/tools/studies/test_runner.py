@@ -89,6 +89,31 @@ def test_an_interrupt_ends_all_jobs_first(read, tmp_path, monkeypatch, capsys, n
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_signal_to_all_processes_kills_no_job(read, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "COMMAND", "tests.tools.studies.odd_jobs")
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 300.0)
+    monkeypatch.setenv("ODD_JOBS", str(tmp_path))
+    study = read(protocols="base2new", datasets="shapes", seeds=1, methods={
+        "CoOp": {"variants": [{"tag": "is_interrupted", "opts": {}}]}})  # fmt: skip
+    (job,) = study.jobs
+    claim = claim_path(study, job)
+
+    def interrupt() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        for number in (history(claim).holder.owner["pid"], os.getpid()):  # as a scheduler does
+            os.kill(number, signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(SystemExit) as stop:
+        run(study)
+    thread.join()
+    assert stop.value.code == 130 and (tmp_path / "ended").exists()
+    found = history(claim)
+    assert (found.failures, found.deaths, found.running) == (0, 0, False)
+
+
 @pytest.fixture
 def outcomes(read, monkeypatch, tmp_path, capsys):
     """All that a runner says of jobs that `odd_jobs` does, one after another, by their tags."""
