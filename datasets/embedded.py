@@ -5,7 +5,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -102,19 +104,12 @@ def read(folder: Path, version: str) -> dict[str, list[Listed]]:
     """
     fix = f"delete the folder {folder}, it is made again on the next run"
     try:
-        content = json.loads((folder / SPLIT_FILE).read_text(encoding="utf-8"))
-        found = content["version"]
-        splits = {
-            part: [
-                item._replace(impath=os.path.join(folder, item.impath))
-                for item in read_items(content[part], part)
-            ]
-            for part in PARTS
-        }
+        found, kept = _lists((folder / SPLIT_FILE).read_text(encoding="utf-8"), str(folder))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DatasetError(f"{folder / SPLIT_FILE} is missing or damaged: {fix}") from error
     if found != version:
         raise DatasetError(f"{folder} has version {found}, this code needs {version}: {fix}")
+    splits = {part: list(items) for part, items in kept.items()}
     paths = [item.impath for items in splits.values() for item in items]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
@@ -122,3 +117,16 @@ def read(folder: Path, version: str) -> dict[str, list[Listed]]:
             f"{len(missing)} images are missing in {folder}, {missing[0]} first: {fix}"
         )
     return splits
+
+
+@lru_cache(8)
+def _lists(text: str, folder: str) -> tuple[Any, dict[str, list[Listed]]]:
+    """Version and lists of a split file, of which jobs read the same again and again."""
+    content = json.loads(text)
+    return content["version"], {
+        part: [
+            item._replace(impath=os.path.join(folder, item.impath))
+            for item in read_items(content[part], part)
+        ]
+        for part in PARTS
+    }

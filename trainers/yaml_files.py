@@ -116,12 +116,20 @@ def load_written(path: Path, mistake: type[Exception]) -> Any:
     """As `load`, of a file that a program wrote: keys that others like it have are read once."""
     with suppress(Exception):  # what is not as a program writes it is read as any other
         text = path.read_text(encoding="utf-8")
-        if len(text) <= KEPT and not _ODD.search(text):
-            parts = [pickle.loads(_content(part)) for part in _NEXT_KEY.split(text)]
-            found = {key: value for part in parts for key, value in part.items()}
-            if len(found) == len(parts) and all(len(part) == 1 for part in parts):
-                return found
+        if len(text) <= KEPT and (found := _by_key(text)):
+            return pickle.loads(found)
     return load(path, mistake)
+
+
+@lru_cache(16)  # a job looks at a file more than once
+def _by_key(text: str) -> bytes | None:
+    """The content of a flat mapping, pickled; None where it is not one key at a time."""
+    if _ODD.search(text):
+        return None
+    parts = [pickle.loads(_content(part)) for part in _NEXT_KEY.split(text)]
+    found = {key: value for part in parts for key, value in part.items()}
+    sound = len(found) == len(parts) and all(len(part) == 1 for part in parts)
+    return pickle.dumps(found) if sound else None
 
 
 def _of(text: str) -> Any:
