@@ -19,6 +19,7 @@ from PIL import Image
 from runs.job_words import words_of
 from runs.run_job import Seen, run_job, settings
 from tools import protocol
+from tools.studies import report
 from tools.studies.file import read_study
 from tools.studies.report import status
 from tools.studies.state import failure, log_path, state
@@ -67,9 +68,9 @@ def test_a_failing_job_is_reported_and_the_others_are_done(write, data_root, tmp
     log = log_path(study, broken, failed=True)
     failed = failure(study, broken)
     assert failed.log == log and "no/such" in failed.error and failed.kind == "missing data"
-    report = shown.err.splitlines()
-    assert "1 of 2 jobs failed:" in report and f"    log: {log}" in report
-    assert f"  {broken.name}: missing data, {failed.error}" in report
+    told = shown.err.splitlines()
+    assert "1 of 2 jobs failed:" in told and f"    log: {log}" in told
+    assert f"  {broken.name}: missing data, {failed.error}" in told
     assert (state(study, broken), state(study, good)) == ("failed", "done")
     lines = status(study).splitlines()
     assert lines[0].split() == ["protocol", "dataset", "method", "config", "shots", "seed", "1"]
@@ -155,6 +156,56 @@ def test_the_table_has_the_results_of_the_jobs_and_no_others(write, data_root, t
     main(["table", str(path), *where])
     table = capsys.readouterr().out
     assert "Shapes" in table and "Digits" not in table
+
+
+def test_work_does_what_is_open_and_watch_ends_when_nothing_is(
+    write, data_root, tmp_path, capsys, monkeypatch
+):
+    path = write(
+        protocols="fewshot", shots=1, seeds=1, datasets=["shapes", "digits"],
+        methods="ZeroshotCLIP", opts=SHORT,
+    )  # fmt: skip
+    where = [str(path), "--data", str(data_root), "--output", str(tmp_path / "out")]
+    first, second = read_study(path, data_root, tmp_path / "out").jobs
+    waits = []
+
+    class Clock:
+        """Time in which the study is done."""
+
+        time = time.time
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            run_job(first)
+            main(["work", *where])
+
+    monkeypatch.setattr(report, "time", Clock)
+    main(["status", *where, "--watch", "7"])
+    monkeypatch.undo()
+    shown = capsys.readouterr().out
+    assert waits == [7] and "2 jobs: 2 to do" in shown and "2 jobs: 2 done" in shown
+    assert "mine: 2 jobs, 1 done before, 1 to do, 1 at a time on CPU" in shown
+    assert f"[2/2] {second.name}: Digits all" in shown
+    assert "dataset" not in shown.partition("[2/2]")[2].partition("protocol")[0]  # no table
+    main(["work", *where])
+    assert "2 jobs, 2 done before, 0 to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--retries", "-1"], "--retries is -1, expected at least 0"),
+        (["--jobs", "-1"], "--jobs is -1, expected at least 1"),
+        (["--limit", "0"], "--limit is 0, expected minutes above 0"),
+    ],
+)
+def test_work_refuses_numbers_that_make_no_sense(write, tmp_path, capsys, options, told):
+    path = write(protocols="fewshot", datasets="shapes", methods="ZeroshotCLIP")
+    with pytest.raises(SystemExit) as stop:
+        main(["work", str(path), "--output", str(tmp_path / "out"), *options])
+    assert stop.value.code == 1 and capsys.readouterr().err == f"error: {told}\n"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("victim", ["the whole study", "a worker"])
