@@ -1,6 +1,6 @@
 """A study whose workers are killed at random, and what comes of it: all as if nobody had been.
 
-    python -m benchmarks.killed_study [--kills 10] [--workers 4] [--epochs 2] [--random 1]
+    python -m benchmarks.killed_study [--kills 10] [--workers 4] [--epochs 5] [--random 1]
 
 The embedded study of all protocols, 70 jobs, runs twice: undisturbed, and by `tools.study work` in
 several processes, of which one at a time is killed (SIGKILL, with all that it has started) and
@@ -35,7 +35,7 @@ from runs.merging import read_yaml
 from runs.results import read_results
 
 BEAT = 1.0  # seconds, so that a death is noticed within the time of a few jobs
-PAUSE = 5.0, 20.0  # seconds from one kill to the next
+PAUSE = 4.0, 14.0  # seconds from one kill to the next
 # loaded by each Python before anything else; what it notes is on disk before the file has its name
 HOOK = """
 import os, sys
@@ -142,9 +142,10 @@ def disturb(place: Place, workers: int, kills: int, chance: random.Random) -> No
     try:
         for kill in range(1, kills + 1):
             time.sleep(chance.uniform(*PAUSE))
-            victim = chance.randrange(workers)
-            if running[victim].poll() is not None:
+            alive = [number for number in range(workers) if running[number].poll() is None]
+            if not alive:
                 raise SystemExit(f"all was done before kill {kill}: give more --epochs")
+            victim = chance.choice(alive)
             os.killpg(running[victim].pid, signal.SIGKILL)
             running[victim].wait()
             print(f"kill {kill}: worker {victim + 1}", flush=True)
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    for name, usual in (("kills", 10), ("workers", 4), ("epochs", 2), ("random", 1)):
+    for name, usual in (("kills", 10), ("workers", 4), ("epochs", 5), ("random", 1)):
         add(f"--{name}", type=command.count, default=usual)
     add("--keep", type=command.path, metavar="DIR", help="do it in this new folder, and keep it")
     args = parser.parse_args(argv)

@@ -308,7 +308,6 @@ def test_a_job_whose_machine_died_is_taken_over_once_its_heart_has_stopped(
     stop_heart(claim.path)
     assert f"{job.name}: stale, nothing heard of gone (process {os.getpid()})" in status(study)
     assert [f.job for f in Runner(study, [None], Rules(pulls=True)).run()] == [job]
-    assert history(claim_path(study, job)).holder.number == 2
     assert "process " in log_path(study, job, failed=True).read_text()
 
 
