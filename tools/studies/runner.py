@@ -188,10 +188,13 @@ class Runner:
             return False, f"{_found(job)}, by another process"
         if found.running:
             return False, ""
+        told = log_path(self.study, job, failed=True).is_file()
         if found.deaths >= DEATHS:
+            if told and not log_path(self.study, job).is_file():  # it was given up before
+                return False, self._failed(failure(self.study, job))
             died = f"{DEATHS} processes that did it have died"
             return False, self._failed(give_up(self.study, job, died))
-        if found.failures and log_path(self.study, job, failed=True).is_file():
+        if told and found.failures:
             failed = failure(self.study, job)
             if not self._again(failed, found):
                 return False, self._failed(failed)

@@ -321,6 +321,9 @@ def test_a_job_whose_processes_died_elsewhere_is_given_up_and_named(read, monkey
         assert claim is not None and claim.number == number
         stop_heart(claim.path)
         assert state(study, job) == "stale"
-    (failure,) = Runner(study, [None], Rules(pulls=True)).run()
-    assert failure.error == "error: 2 processes that did it have died"
+    log_path(study, job).write_text("what it said\n")
+    for _ in range(2):  # by whoever comes next as well
+        (failure,) = Runner(study, [None], Rules(pulls=True)).run()
+        assert failure.error == "error: 2 processes that did it have died"
+        assert failure.log.read_text().startswith("what it said\n")
     assert state(study, job) == "failed"
