@@ -14,6 +14,7 @@ these jobs say that they took.
 
 import argparse
 import io
+import resource
 import subprocess
 import sys
 import tempfile
@@ -86,19 +87,25 @@ def fill(study: Study) -> dict[str, int]:
     return counts
 
 
-def seconds(words: Sequence[str]) -> float:
-    """What a program takes, its start included.
+def seconds(words: Sequence[str]) -> tuple[float, float]:
+    """What a program takes, its start included: by the clock, and of processors.
 
     Raises:
         SystemExit: it failed; what it said.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), processor_seconds()
     done = subprocess.run(
         [sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - started
+    return time.perf_counter() - started, processor_seconds() - before
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one has started, and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def overhead(file: Path, data: Path, output: Path, jobs: int) -> float:
@@ -161,8 +168,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "plan": seconds(["-c", PLAN, *places]),
             **{n: seconds(["-m", "tools.study", n, *words]) for n in ("status", "table")},
         }
-        rows = [(name, f"{taken:.1f}") for name, taken in timed.items()]
-        print(tabulate(rows, headers=("command", "s"), disable_numparse=True))
+        rows = [(name, *(f"{one:.1f}" for one in taken)) for name, taken in timed.items()]
+        headers = ("command", "s", "of processors")  # the latter tell where others are busy
+        print(tabulate(rows, headers=headers, disable_numparse=True))
         cost = 1000 * overhead(file, data, folder / "other", args.runs)
         print(f"overhead of a job: {cost:.1f} ms, of {args.runs} jobs")
     if args.at_most is not None and cost > args.at_most:
