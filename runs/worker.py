@@ -14,11 +14,13 @@ cannot be taken away, the process ends with that code instead: whoever sent it s
 import atexit
 import gc
 import json
+import math
 import os
 import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,6 +39,7 @@ CODE = struct.Struct("!B")  # the answer
 TAKEN = 75  # an exit code: the job is, or has become, another process'
 INTERRUPTED = 128 + signal.SIGINT
 ENDS = (signal.SIGINT, signal.SIGTERM)  # how a job is asked to end
+TOGETHER = 2.0  # seconds in which several requests to end are one
 BEGUN = 255  # no exit code: the job was received
 
 
@@ -226,18 +229,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _end_by_signals() -> None:
-    """Let the first request to end interrupt the job, and no other one its giving back.
+    """Let a request to end interrupt the job, and none that comes with it the giving back.
 
-    Who began this process asks with SIGINT, which a shell lets ignore what it starts with &; Slurm
-    asks all processes with SIGTERM, and those that can be queued again with SIGUSR1 or SIGUSR2,
-    which is left to who began this one.
+    Python loses an interrupt that comes in a finalizer: asked again later, it counts. Who began
+    this process asks with SIGINT, which a shell lets ignore what it starts with &; Slurm asks all
+    processes with SIGTERM, and those that can be queued again with SIGUSR1 or SIGUSR2, which is
+    left to who began this one.
     """
-    asked = False
+    asked = -math.inf
 
     def interrupt(number: int, frame: object) -> None:
         nonlocal asked
-        if not asked:
-            asked = True
+        now = time.monotonic()
+        if now - asked > TOGETHER:
+            asked = now
             raise KeyboardInterrupt
 
     for end in ENDS:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from runs import worker
 from runs.config import REPOSITORY
@@ -142,11 +143,13 @@ class Seat:
         self._close()
         if self._process is None:
             return
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        for part in (0.5, 1.0):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.0, part * (deadline - time.monotonic())))
+                return
+            self._process.send_signal(signal.SIGINT)  # Python can lose one
+        self._process.kill()
+        self._process.wait()
 
 
 def readable(connections: Sequence[socket.socket], seconds: float) -> list[socket.socket]:
