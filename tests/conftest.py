@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from trainers.features.cache import VARIABLE
 # tests have the figures and messages of a CPU, where there is a GPU as well: see tests/gpu
 if not os.environ.get("MOPD_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# a shell lets ignore it what it starts with &
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # torch's own choice would be all cores, for each of the tests that run side by side
 torch.set_num_threads(int((os.environ.get("OMP_NUM_THREADS") or "1").split(",")[0]))
 # shared by all tests, subprocesses included, and gone after them
