@@ -74,9 +74,12 @@ def time_limit(seconds: float) -> Iterator[None]:
             raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
-        yield
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+            yield
+        finally:  # where the first alarm can come, too
+            over = True
     finally:
         over = True  # an alarm that comes before the timer is off ends nothing
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -92,6 +92,19 @@ def test_no_alarm_is_left_behind(timer):
     assert signal.getsignal(signal.SIGALRM) == before
 
 
+def test_an_alarm_at_the_very_start_leaves_no_timer(timer, monkeypatch):
+    def early(which: int, seconds: float, again: float = 0) -> None:
+        timer.append((which, seconds, again))
+        if seconds:
+            alarm()
+
+    monkeypatch.setattr(signal, "setitimer", early)
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(OutOfTime), time_limit(60):
+        pass
+    assert timer[-1][1] == 0 and signal.getsignal(signal.SIGALRM) == before
+
+
 def test_an_alarm_at_the_very_end_ends_nothing(timer, monkeypatch):
     def late(which: int, seconds: float, again: float = 0) -> None:
         if seconds == 0:
