@@ -173,17 +173,18 @@ def dataset_label(cfg: CfgNode) -> str:
     return label_of(cfg.DATASET.NAME, cfg.DATASET.PATH)
 
 
-def dataset_cfg(name: str, path: str, data: Path, shots: int = -1) -> CfgNode:
+def dataset_cfg(name: str, path: str, data: Path, shots: int = -1, seed: int = -1) -> CfgNode:
     """The configuration with which a run would read a dataset, whole unless `shots` are given.
 
     Args:
         name: registered name.
         path: of your own data, else empty.
         data: folder of the datasets.
+        shots, seed: of the draw.
     """
     cfg = _without_methods()
     cfg.DATASET.NAME, cfg.DATASET.PATH, cfg.DATASET.ROOT = name, path, str(data)
-    cfg.DATASET.NUM_SHOTS = shots
+    cfg.DATASET.NUM_SHOTS, cfg.SEED = shots, seed
     cfg.VERBOSE = False
     cfg.freeze()
     return cfg

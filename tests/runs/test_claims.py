@@ -91,14 +91,20 @@ def test_of_fifty_processes_one_wins(tmp_path, before):
     assert not (tmp_path / f"job.claim-{2 + before}").exists()
 
 
-def test_a_heart_that_stopped_is_taken_over_once_and_who_wakes_finds_it_gone(tmp_path):
-    base = tmp_path / "job"
+def asleep(base: Path) -> subprocess.Popen[str]:
+    """A process that has claimed a job, and is stopped."""
     sleeper = subprocess.Popen(
         [sys.executable, "-c", SLEEPER, str(base)], cwd=ROOT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert sleeper.stdout is not None and sleeper.stdout.readline() == "claimed\n"
     sleeper.send_signal(signal.SIGSTOP)
+    return sleeper
+
+
+def test_a_heart_that_stopped_is_taken_over_once_and_who_wakes_finds_it_gone(tmp_path):
+    base = tmp_path / "job"
+    sleeper = asleep(base)
     assert take(base) is None  # it may wake up in time
     stop_heart(tmp_path / "job.claim-1", LIMIT - 5)
     assert take(base) is None
@@ -147,12 +153,7 @@ def test_a_process_that_is_stopped_has_no_heart_and_finds_its_job_taken(tmp_path
 
 def test_a_process_that_wakes_in_time_keeps_its_job(tmp_path):
     base = tmp_path / "job"
-    sleeper = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER, str(base)], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert sleeper.stdout is not None and sleeper.stdout.readline() == "claimed\n"
-    sleeper.send_signal(signal.SIGSTOP)
+    sleeper = asleep(base)
     stop_heart(tmp_path / "job.claim-1", LIMIT - 30)
     assert take(base) is None
     sleeper.send_signal(signal.SIGCONT)

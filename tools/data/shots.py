@@ -11,8 +11,8 @@ from dassl.utils import UserError
 from datasets.common import Listed, data_root
 from datasets.own import split_name
 from datasets.shots import shots_lines
-from runs.config import CONFIGS, check_name, dataset_cfg
-from runs.jobs import reader_of
+from runs.config import check_name, dataset_cfg
+from runs.jobs import dataset_names, reader_of
 
 __all__ = ["PARTS", "shots_lines", "shots_of"]
 PARTS = {"train": "train_x", "val": "val"}
@@ -21,11 +21,8 @@ PARTS = {"train": "train_x", "val": "val"}
 def shots_of(dataset: str, data: Path, shots: int, seed: int, part: str) -> list[Listed]:
     """The images that a run trains on, or validates on; paths are below the folder of the data."""
     if not split_name(dataset):
-        names = sorted(file.stem for file in (CONFIGS / "datasets").glob("*.yaml"))
-        check_name(dataset, names, "dataset")
-    cfg = dataset_cfg(*reader_of(dataset), data, shots)
-    cfg.defrost()
-    cfg.SEED = seed
+        check_name(dataset, dataset_names(), "dataset")
+    cfg = dataset_cfg(*reader_of(dataset), data, shots, seed)
     with redirect_stdout(StringIO()) as said:
         found = build_dataset(cfg)
         items = None if getattr(found, "test_only", False) else getattr(found, PARTS[part])

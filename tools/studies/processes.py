@@ -143,12 +143,13 @@ class Seat:
         self._close()
         if self._process is None:
             return
-        for part in (0.5, 1.0):
+        left = deadline - time.monotonic()
+        # Python can lose an interrupt
+        for again in (signal.SIGINT, signal.SIGKILL):
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(0.0, part * (deadline - time.monotonic())))
+                self._process.wait(max(0.0, left / 2))
                 return
-            self._process.send_signal(signal.SIGINT)  # Python can lose one
-        self._process.kill()
+            self._process.send_signal(again)
         self._process.wait()
 
 
