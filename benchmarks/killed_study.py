@@ -35,7 +35,8 @@ from runs.merging import read_yaml
 from runs.results import read_results
 
 BEAT = 1.0  # seconds, so that a death is noticed within the time of a few jobs
-PAUSE = 4.0, 14.0  # seconds from one kill to the next
+SHARE = 0.8  # of the results, until which all kills come, however fast the machine is
+MOMENT = 3.0  # seconds after a result, at most: a kill comes in the midst of a job
 # loaded by each Python before anything else; what it notes is on disk before the file has its name
 HOOK = """
 import os, sys
@@ -132,16 +133,19 @@ def separate() -> bool:
     )
 
 
-def disturb(place: Place, workers: int, kills: int, chance: random.Random) -> None:
-    """Let workers do the study, and kill one at a time.
+def disturb(place: Place, workers: int, kills: int, total: int, chance: random.Random) -> None:
+    """Let workers do the study, which gives `total` results, and kill one at a time.
 
     Raises:
         SystemExit: all was done before the last kill.
     """
+    marks = sorted(chance.choices(range(int(SHARE * total)), k=kills))
     running = [place.work(number) for number in range(1, workers + 1)]
     try:
-        for kill in range(1, kills + 1):
-            time.sleep(chance.uniform(*PAUSE))
+        for kill, mark in enumerate(marks, start=1):
+            while len(place.results()) < mark and any(one.poll() is None for one in running):
+                time.sleep(0.2)
+            time.sleep(chance.uniform(0, MOMENT))
             alive = [number for number in range(workers) if running[number].poll() is None]
             if not alive:
                 raise SystemExit(f"all was done before kill {kill}: give more --epochs")
@@ -182,7 +186,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(whole.call("run", "--jobs", "2").splitlines()[1], flush=True)
         where = "machines of their own" if separate() else "processes of this machine"
         print(f"{args.workers} workers, {where}, killed {args.kills} times", flush=True)
-        disturb(killed, args.workers, args.kills, random.Random(args.random))
+        total = len(whole.results())
+        disturb(killed, args.workers, args.kills, total, random.Random(args.random))
         print(killed.call("status").splitlines()[-1], flush=True)
         time.sleep(claims.LIMIT / claims.BEAT * BEAT)  # until the last death is noticed
         print(killed.call("run").splitlines()[1], flush=True)
